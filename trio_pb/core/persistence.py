@@ -1,0 +1,179 @@
+"""What is on its way to the disk and what has arrived: journal, proofs, superblock (PROTOCOL 4.2).
+
+The other rooms queue what must become durable; `flush` turns the queue into outputs once per step.
+They never wait: they look at what is durable, and go on when a completion has changed it (R-OUT1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from trio_pb.core.durable import Install, Proof, Superblock
+from trio_pb.core.log import Log
+from trio_pb.core.messages import Status
+from trio_pb.core.ports import SuperblockWrite, WalAppend
+from trio_pb.core.prepare import Prepare, PrepareId
+from trio_pb.core.state import State
+
+__all__ = ["PROOF_CHECKSUMS_MAX", "Persistence"]
+
+PROOF_CHECKSUMS_MAX = 64
+
+
+@attrs.frozen
+class _Append:
+    sequence: int
+    ids: tuple[PrepareId, ...]
+    proof: Proof | None
+    started_tick: int
+
+
+class Persistence:
+    """The core's view of its own storage."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._queued: list[Prepare] = []
+        self._appends: deque[_Append] = deque()  # In flight, oldest first.
+        self._append_sequence = 0
+        self._proof_counter = 0
+        self._proven = 0  # Highest watermark of a durable proof of this lineage.
+        self._promised = 0  # Highest watermark of any proof of this lineage, written or on its way.
+        self.image: Superblock | None = None  # As it shall be.
+        self.durable: Superblock | None = None  # As it is.
+        self._image_sequence = 0
+        self._image_in_flight: Superblock | None = None
+        self._image_dirty = False
+
+    def open(self, superblock: Superblock, proven: int) -> None:
+        """Begin a boot with what the disk holds."""
+        self.image = self.durable = superblock
+        self._proven = self._promised = proven
+        self._proof_counter = 0
+        self._note_acked()
+
+    # --- Superblock -----------------------------------------------------------------------------
+
+    def change(self, **changes: object) -> None:
+        """Change the superblock; durable once `durable` shows it."""
+        assert self.image is not None
+        # attrs.evolve cannot type its keyword arguments; Superblock's validators are its types.
+        self.image = attrs.evolve(self.image, **changes)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self._image_dirty = True
+
+    def on_superblock_done(self, sequence: int) -> None:
+        """An image became durable."""
+        assert sequence == self._image_sequence, "superblock images are written one at a time"
+        assert self._image_in_flight is not None
+        self.durable = self._image_in_flight
+        self._image_in_flight = None
+        self.state.durable_view = self.durable.view
+        self.state.is_live = self.durable.boot == self.state.boot
+
+    # --- Journal --------------------------------------------------------------------------------
+
+    def append(self, prepare: Prepare) -> None:
+        """Write this record with the next group."""
+        self._queued.append(prepare)
+
+    def on_wal_done(self, sequence: int, logs: tuple[Log, ...]) -> bool:
+        """Records and proofs of appends up to `sequence` are durable; whether that was news."""
+        assert sequence <= self._append_sequence, "a completion of an append that never was"
+        news = False
+        while self._appends and self._appends[0].sequence <= sequence:
+            done = self._appends.popleft()
+            news = True
+            for id_ in done.ids:
+                for log in logs:
+                    log.mark_durable(id_)
+            if done.proof is not None and self._is_of_lineage(done.proof):
+                self._proven = max(self._proven, done.proof.acked)
+        self._note_acked()
+        return news
+
+    @property
+    def oldest_append_tick(self) -> int | None:
+        """When the oldest append still in flight was given out (T_DISK)."""
+        return self._appends[0].started_tick if self._appends else None
+
+    def last_proof_sequence(self) -> int:
+        """Highest proof sequence used so far; an install voids all up to it."""
+        assert self.durable is not None
+        return max((self.state.boot << 32) + self._proof_counter, self.durable.install.proof_base)
+
+    def begin_lineage(self, install: Install) -> None:
+        """A new log was installed: only its floor binds, and proofs start afresh (PROTOCOL 6.5)."""
+        self._proven = 0
+        self._promised = install.ack_floor
+        self._note_acked()
+
+    def ackable(self) -> int:
+        """The highest op that R-ACK allows to acknowledge."""
+        return min(self.state.log.durable_prefix, self.state.acked)
+
+    # --- Once per step --------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Give out what was queued in this step."""
+        self._flush_journal()
+        self._flush_superblock()
+
+    def _flush_journal(self) -> None:
+        state = self.state
+        proof: Proof | None = None
+        if state.status is Status.NORMAL:
+            # R-PROOF: what will hold once this append is durable; it never falls within a lineage.
+            watermark = max(self._promised, state.log.appended_prefix)
+            if self._queued or watermark > self._promised:
+                proof = self._make_proof(watermark)
+                self._promised = watermark
+        if not self._queued and proof is None:
+            return
+        self._append_sequence += 1
+        prepares = tuple(self._queued)
+        self._queued.clear()
+        ids = tuple([prepare.id for prepare in prepares])
+        self._appends.append(_Append(self._append_sequence, ids, proof, state.now_tick))
+        state.outputs.append(WalAppend(self._append_sequence, prepares, proof))
+
+    def _make_proof(self, watermark: int) -> Proof:
+        state, log = self.state, self.state.log
+        self._proof_counter += 1
+        low = max(log.base.op + 1, watermark - PROOF_CHECKSUMS_MAX + 1)
+        while not log.is_identified(low, watermark):
+            low += 1  # After a fault the watermark may stand above an op whose identity is lost.
+        commit = min(state.commit_max, watermark)
+        checksum = log.checksum(commit)
+        known = PrepareId(commit, checksum) if checksum is not None else self._commit_in_superblock(watermark)
+        return Proof(
+            (state.boot << 32) + self._proof_counter,
+            state.log_view,
+            watermark,
+            log.joined_checksums(low, watermark),
+            known,
+        )
+
+    def _commit_in_superblock(self, watermark: int) -> PrepareId:
+        assert self.image is not None
+        return self.image.commit if self.image.commit.op <= watermark else self.state.log.base
+
+    def _flush_superblock(self) -> None:
+        if not self._image_dirty or self._image_in_flight is not None:
+            return
+        assert self.image is not None
+        if self.state.commit_known.op > self.image.commit.op:
+            self.image = attrs.evolve(self.image, commit=self.state.commit_known)
+        self._image_dirty = False
+        self._image_sequence += 1
+        self._image_in_flight = self.image
+        self.state.outputs.append(SuperblockWrite(self._image_sequence, self.image))
+
+    def _is_of_lineage(self, proof: Proof) -> bool:
+        assert self.durable is not None
+        return proof.log_view == self.state.log_view and proof.sequence > self.durable.install.proof_base
+
+    def _note_acked(self) -> None:
+        assert self.durable is not None
+        self.state.acked = max(self.durable.install.ack_floor, self._proven)

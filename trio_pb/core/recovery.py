@@ -1,0 +1,160 @@
+"""What a restart may believe: from superblock, proof and scanned records to a log (R-SCAN, PROTOCOL 7).
+
+Nothing at or below the acknowledged watermark is ever given up, and nothing above it is taken for
+more than it is: a torn tail was never acknowledged, a hole below the watermark is a fault to repair.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from trio_pb.core.durable import Proof, RecordHeader, Scan, Superblock
+from trio_pb.core.log import Hold, Log
+from trio_pb.core.messages import Status
+from trio_pb.core.prepare import CHECKSUM_SIZE, NO_CHECKSUM, PrepareId, genesis
+from trio_pb.core.state import primary_of
+from trio_pb.errors import StorageError
+
+__all__ = ["Recovered", "recover"]
+
+
+@attrs.frozen(kw_only=True)
+class Recovered:
+    """The outcome of a scan."""
+
+    log: Log
+    proven: int  # Watermark of the newest proof of this lineage, 0 without one.
+    acked: int
+    commit_max: int
+    commit_known: PrepareId
+    status: Status
+    faults: int  # Ops at or below `acked` without a readable record.
+    found: int  # Ops above it that must be written again.
+
+
+def recover(superblock: Superblock, scan: Scan) -> Recovered:
+    """Apply R-SCAN 2 to 6 and PROTOCOL 7.2.
+
+    Raises:
+        StorageError: the disk contradicts itself, or a single replica lost data for good.
+    """
+    proof = scan.proof
+    is_amnesiac = proof is None or not scan.has_log
+    if proof is not None and proof.log_view > superblock.log_view:
+        raise StorageError(
+            f"a proof of log view {proof.log_view} is newer than the superblock's {superblock.log_view}: "
+            "the superblock went back in time; replace this replica"
+        )
+    if proof is not None and not _is_of_lineage(proof, superblock):
+        proof = None
+    proven = proof.acked if proof is not None else 0
+    acked = max(proven, superblock.install.ack_floor)
+    records = {(record.op, record.checksum): record for record in scan.records}
+    log = _identify(superblock, proof, records, acked)
+    faults, found = _classify(log, records, acked)
+    commit_max, commit_known = _commit_point(superblock, scan.proof, log, records)
+    is_alone = len(superblock.configuration.voters) == 1
+    if is_alone and (faults or is_amnesiac or commit_max > log.head):
+        raise StorageError(
+            "this replica is the only one of its cluster and acknowledged entries are unreadable: "
+            "restore the data directory from a backup; nothing was changed"
+        )
+    return Recovered(
+        log=log,
+        proven=proven,
+        acked=acked,
+        commit_max=commit_max,
+        commit_known=commit_known,
+        status=_status(superblock, is_amnesiac=is_amnesiac),
+        faults=faults,
+        found=found,
+    )
+
+
+def _is_of_lineage(proof: Proof, superblock: Superblock) -> bool:
+    return proof.log_view == superblock.log_view and proof.sequence > superblock.install.proof_base
+
+
+def _status(superblock: Superblock, *, is_amnesiac: bool) -> Status:
+    """PROTOCOL 7.2."""
+    if superblock.retired:
+        return Status.RETIRED
+    if not superblock.born:
+        return Status.UNBORN
+    if is_amnesiac:
+        return Status.AMNESIAC
+    if superblock.view > superblock.log_view:
+        return Status.VIEW_CHANGE
+    if primary_of(superblock.view) == superblock.replica:
+        return Status.EX_PRIMARY  # We may have sent prepares that we no longer remember (T-6).
+    return Status.NORMAL
+
+
+def _identify(
+    superblock: Superblock, proof: Proof | None, records: dict[tuple[int, bytes], RecordHeader], acked: int
+) -> Log:
+    """R-SCAN 4 and 5: which prepares our log consists of."""
+    anchor = genesis(superblock.cluster).id
+    install = superblock.install
+    known: dict[int, bytes] = {anchor.op: anchor.checksum, install.base.op: install.base.checksum}
+    known.update({install.base.op + 1 + i: checksum for i, checksum in enumerate(install.checksums)})
+    if proof is not None:
+        count = len(proof.checksums) // CHECKSUM_SIZE
+        for i in range(count):
+            at = i * CHECKSUM_SIZE
+            known[proof.acked - count + 1 + i] = proof.checksums[at : at + CHECKSUM_SIZE]
+    head = max(acked, install.head, anchor.op)
+    # Upwards: only what this very view ordered; an older record there is a leftover of a truncated
+    # suffix (T-19).
+    by_parent = {(r.op, r.parent): r for r in records.values() if r.view == superblock.log_view}
+    while (above := by_parent.get((head + 1, known.get(head, NO_CHECKSUM)))) is not None:
+        head += 1
+        known[head] = above.checksum
+    # Downwards: each record names the one below it.
+    for op in range(head, anchor.op, -1):
+        record = records.get((op, known[op])) if op in known else None
+        if record is not None:
+            known.setdefault(op - 1, record.parent)
+    log = Log(anchor)
+    checksums = [known.get(op) for op in range(anchor.op + 1, head + 1)]
+    log.extend_identities([checksum if checksum is not None else NO_CHECKSUM for checksum in checksums])
+    for op, checksum in enumerate(checksums, start=anchor.op + 1):
+        if checksum is None:
+            log.forget_identity(op)
+    return log
+
+
+def _classify(log: Log, records: dict[tuple[int, bytes], RecordHeader], acked: int) -> tuple[int, int]:
+    """The verdict table of PROTOCOL 7.1; returns the numbers of faults and of records to write again."""
+    faults = found = 0
+    for op in range(log.base.op + 1, log.head + 1):
+        checksum = log.checksum(op)
+        is_present = checksum is not None and (op, checksum) in records
+        if is_present and op <= acked:
+            log.mark_found(op, Hold.DURABLE)
+        elif is_present:
+            log.mark_found(op, Hold.FOUND)
+            found += 1
+        elif op <= acked:
+            faults += 1
+    log.settle_prefixes()
+    return faults, found
+
+
+def _commit_point(
+    superblock: Superblock, proof: Proof | None, log: Log, records: dict[tuple[int, bytes], RecordHeader]
+) -> tuple[int, PrepareId]:
+    """The best of superblock, proof and the records of our log: commit facts never expire."""
+    known = superblock.commit
+    if proof is not None and proof.commit.op > known.op:
+        known = proof.commit
+    commit_max = known.op
+    for op in range(log.head, max(log.base.op, log.head - 64), -1):
+        checksum = log.checksum(op)
+        record = records.get((op, checksum)) if checksum is not None else None
+        if record is not None:
+            commit_max = max(commit_max, record.commit)
+    checksum = log.checksum(commit_max)
+    if checksum is not None:
+        known = PrepareId(commit_max, checksum)
+    return commit_max, known

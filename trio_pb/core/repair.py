@@ -1,0 +1,302 @@
+"""Fetching what this replica lacks, and serving what others lack (PROTOCOL 8.1).
+
+Identities first (R-IDS), then bodies in ascending order, within a budget, so that the apply of old ops
+and the fetch of newer ones go on together. While a new primary prepares its view, the log repaired is
+the one it has selected, not yet the one installed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from trio_pb.core.log import Hold, Log
+from trio_pb.core.messages import Envelope, GetIds, GetPrepares, Ids, PrepareCopy
+from trio_pb.core.peers import Peers
+from trio_pb.core.persistence import Persistence
+from trio_pb.core.ports import WalRead
+from trio_pb.core.prepare import Prepare, PrepareId
+from trio_pb.core.state import State
+from trio_pb.core.timeout import NEVER
+
+__all__ = ["IDS_MAX", "Repair"]
+
+IDS_MAX = 1024  # Identities in one answer: 16 KiB.
+SERVE_PERIOD_TICKS = 10
+
+
+@attrs.define(eq=False)
+class _Asked:
+    replica: int
+    ops: frozenset[int]
+    deadline_tick: int
+
+
+@attrs.define(eq=False)
+class _Serving:
+    period_start_tick: int = 0
+    bytes_served: int = 0
+
+
+class Repair:
+    """Needs, outstanding requests, and record reads in flight."""
+
+    def __init__(self, state: State, persistence: Persistence, peers: Peers) -> None:
+        self.state = state
+        self._persistence = persistence
+        self._peers = peers
+        self.candidate: Log | None = None  # The log a new primary selected; set by view_change.
+        self.holders: dict[int, tuple[int, ...]] = {}  # Op -> voters that said they hold it; candidate only.
+        self.primary_head = 0  # Head that the primary of our view told; ops up to it exist.
+        self._asked: list[_Asked] = []
+        self._ids_asked_until = 0
+        self._patience: dict[int, int] = {}  # Peer -> ticks we give it to answer.
+        self._turn = 0  # Rotates over the sources.
+        self._reading: dict[PrepareId, list[int]] = {}  # Record reads in flight -> peers that wait.
+        self._serving: dict[int, _Serving] = {}
+        self._to_serve: deque[tuple[int, PrepareId]] = deque()
+
+    @property
+    def log(self) -> Log:
+        """The log being repaired."""
+        return self.candidate if self.candidate is not None else self.state.log
+
+    def forget(self) -> None:
+        """Another view or another log: what we asked for is moot."""
+        self._asked.clear()
+        self._ids_asked_until = 0
+        self.candidate = None
+        self.holders = {}
+        self.primary_head = 0
+
+    @property
+    def next_deadline_tick(self) -> int:
+        """When an outstanding request runs out."""
+        deadlines = [asked.deadline_tick for asked in self._asked]
+        if self._ids_asked_until > self.state.now_tick:
+            deadlines.append(self._ids_asked_until)
+        return min(deadlines, default=NEVER)
+
+    # --- Asking -----------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Ask for what is missing, as far as the budget goes."""
+        if not self.state.is_live:
+            return
+        self._reappend_found()
+        self._give_up_late()
+        self._ask_identities()
+        self._ask_bodies()
+
+    def _give_up_late(self) -> None:
+        now_tick = self.state.now_tick
+        for asked in self._asked:
+            if asked.deadline_tick <= now_tick:
+                patience = self._patience.get(asked.replica, self.state.timeouts.repair_ticks)
+                self._patience[asked.replica] = min(patience * 2, self.state.timeouts.repair_ticks_max)
+        self._asked = [asked for asked in self._asked if asked.deadline_tick > now_tick]
+
+    def _ask_identities(self) -> None:
+        """R-IDS: learn which prepares stand below the commit point, from the top down."""
+        log = self.log
+        if self._ids_asked_until > self.state.now_tick:
+            return
+        unknown = log.lowest_unknown()
+        if unknown is None:
+            return
+        top = unknown
+        while log.checksum(top) is None:
+            top += 1
+        low = max(unknown, top - IDS_MAX + 1)
+        sources = [replica for replica in self._peers.sources() if self._peers.table[replica].commit >= top]
+        source = self._pick(sources)
+        if source is not None:
+            self._ids_asked_until = self.state.now_tick + self.state.timeouts.repair_ticks
+            self.state.send((source,), GetIds(low, top))
+
+    def on_ids(self, _envelope: Envelope, message: Ids) -> None:
+        """Take identities that end in one that we know; anything else is another log's."""
+        log = self.log
+        top = message.low + len(message.checksums) - 1
+        self._ids_asked_until = 0
+        if not message.checksums or message.low <= log.base.op or log.checksum(top) != message.checksums[-1]:
+            return
+        for op in range(top - 1, message.low - 1, -1):
+            known = log.checksum(op)
+            if known is None:
+                log.learn(op, message.checksums[op - message.low])
+                self.state.progress += 1
+        log.settle_prefixes()
+
+    def _ask_bodies(self) -> None:
+        state, log = self.state, self.log
+        budget = state.limits.repair_requests_max - len(self._asked)
+        if budget <= 0:
+            return
+        in_flight = {op for asked in self._asked for op in asked.ops}
+        wanted_max = state.limits.repair_wanted_max
+        span = wanted_max * state.limits.repair_requests_max
+        low = max(log.appended_prefix, log.base.op) + 1
+        missing = [op for op in log.missing(low, low + 2 * span, span) if op not in in_flight]
+        while missing and budget > 0:
+            chunk, missing = missing[:wanted_max], missing[wanted_max:]
+            budget -= 1
+            committed = [op for op in chunk if op <= max(state.commit_max, self._floor())]
+            self._ask(committed, self._pick(self._peers.sources()))
+            self._ask_uncommitted([op for op in chunk if op > max(state.commit_max, self._floor())])
+        if budget > 0 and self.candidate is None and state.is_backup:
+            self._ask_above_head(in_flight)
+
+    def _floor(self) -> int:
+        """Ops up to here are committed in the log being repaired."""
+        return min(self.holders, default=1) - 1 if self.candidate is not None else 0
+
+    def _ask_uncommitted(self, ops: list[int]) -> None:
+        if not ops:
+            return
+        if self.candidate is None:
+            self._ask(ops, self.state.primary if self.state.primary != self.state.replica else None)
+            return
+        for op in ops:
+            others = [replica for replica in self.holders.get(op, ()) if replica != self.state.replica]
+            self._ask([op], self._pick(others))
+
+    def _ask_above_head(self, in_flight: set[int]) -> None:
+        """Ask the primary for ops above our head, whose identities only it can tell."""
+        head = self.state.log.head
+        high = min(self.primary_head, head + self.state.limits.repair_wanted_max)
+        wanted = [op for op in range(head + 1, high + 1) if op not in in_flight]
+        if wanted:
+            self._send_wanted(self.state.primary, tuple((op, None) for op in wanted))
+
+    def _ask(self, ops: list[int], replica: int | None) -> None:
+        if ops and replica is not None:
+            self._send_wanted(replica, tuple((op, self.log.checksum(op)) for op in ops))
+
+    def _send_wanted(self, replica: int, wanted: tuple[tuple[int, bytes | None], ...]) -> None:
+        patience = self._patience.setdefault(replica, self.state.timeouts.repair_ticks)
+        ops = frozenset(op for op, _ in wanted)
+        self._asked.append(_Asked(replica, ops, self.state.now_tick + patience))
+        self.state.counters["repair_requests"] += 1
+        self.state.send((replica,), GetPrepares(wanted))
+
+    def _pick(self, sources: list[int]) -> int | None:
+        if not sources:
+            return None
+        self._turn += 1
+        return sources[self._turn % len(sources)]
+
+    def note_arrival(self, replica: int, op: int) -> None:
+        """A body arrived, asked for or not: stop waiting for it."""
+        still = []
+        for asked in self._asked:
+            if op in asked.ops:
+                asked.ops -= {op}
+                if asked.replica == replica:
+                    self._patience[replica] = self.state.timeouts.repair_ticks
+            if asked.ops:
+                still.append(asked)
+        self._asked = still
+
+    def take(self, prepare: Prepare) -> bool:
+        """Take a body that the log lacks; whether it was one. It is written like a new record."""
+        log = self.log
+        if log.checksum(prepare.op) != prepare.checksum or log.hold(prepare.op) >= Hold.FOUND:
+            return False
+        below = log.checksum(prepare.op - 1)
+        if below is not None and below != prepare.parent:
+            return False  # The identity we were told does not continue the chain; R-IDS asks again.
+        log.fill(prepare)
+        own = self.state.log
+        if log is not own and own.checksum(prepare.op) == prepare.checksum and own.hold(prepare.op) < Hold.HELD:
+            own.fill(prepare)
+        self._persistence.append(prepare)
+        self.state.progress += 1
+        self.state.trace("repaired", op=prepare.op)
+        return True
+
+    # --- Our own records ----------------------------------------------------------------------------
+
+    def read(self, id_: PrepareId) -> None:
+        """Read a record of ours into memory, once."""
+        if id_ not in self._reading and len(self._reading) < self.state.limits.wal_reads_max:
+            self._reading[id_] = []
+            self.state.outputs.append(WalRead(id_))
+
+    def on_read_done(self, id_: PrepareId, prepare: Prepare | None) -> None:
+        """A record was read, or turned out missing or damaged."""
+        waiting = self._reading.pop(id_, [])
+        for log in self._logs():
+            if log.checksum(id_.op) != id_.checksum:
+                continue
+            if prepare is None and log.hold(id_.op) in (Hold.FOUND, Hold.DURABLE):
+                log.lose(id_.op)
+                self.state.trace("record_lost", op=id_.op)
+            elif prepare is not None and log.hold(id_.op) == Hold.FOUND:
+                log.fill(prepare)
+                if log is self.state.log:
+                    self._persistence.append(prepare)
+            elif prepare is not None and log.hold(id_.op) == Hold.DURABLE:
+                log.cache(prepare)
+        if prepare is not None:
+            for replica in waiting:
+                self._serve(replica, prepare)
+
+    def _reappend_found(self) -> None:
+        """Write again what a restart found but cannot prove durable (R-SCAN 6)."""
+        log = self.state.log
+        op = log.appended_prefix + 1
+        while op <= log.head and log.hold(op) == Hold.FOUND and op <= log.appended_prefix + 32:
+            self.read(log.id(op))
+            op += 1
+
+    def _logs(self) -> tuple[Log, ...]:
+        return (self.state.log,) if self.candidate is None else (self.state.log, self.candidate)
+
+    # --- Serving ------------------------------------------------------------------------------------
+
+    def on_get_ids(self, envelope: Envelope, message: GetIds) -> None:
+        """Tell identities up to our commit point, as far as we know them (R-IDS)."""
+        log = self.state.log
+        high = min(message.high, self.state.commit_max, log.head)
+        low = max(message.low, high - IDS_MAX + 1, log.base.op + 1)
+        if low <= high and high == message.high and log.is_identified(low, high):
+            checksums = tuple(log.id(op).checksum for op in range(low, high + 1))
+            self.state.send((envelope.replica,), Ids(low, checksums))
+
+    def on_get_prepares(self, envelope: Envelope, message: GetPrepares) -> None:
+        """Send what we hold; silence about the rest (PROTOCOL 3.2)."""
+        log = self.state.log
+        for op, checksum in message.wanted:
+            if checksum is None:
+                # Only the primary of a view can name what stands above everybody's commit point.
+                if not self.state.is_primary or envelope.view != self.state.view:
+                    continue
+                checksum = log.checksum(op)  # noqa: PLW2901 -- resolved, not replaced.
+                if checksum is None:
+                    continue
+            body = log.body(op)
+            if body is not None and body.checksum == checksum:
+                self._serve(envelope.replica, body)
+                continue
+            candidate = self.candidate.body(op) if self.candidate is not None else None
+            if candidate is not None and candidate.checksum == checksum:
+                self._serve(envelope.replica, candidate)
+                continue
+            wanted = PrepareId(op, checksum)
+            self.read(wanted)
+            if wanted in self._reading and envelope.replica not in self._reading[wanted]:
+                self._reading[wanted].append(envelope.replica)
+
+    def _serve(self, replica: int, prepare: Prepare) -> None:
+        """Send a copy, within what one peer may take of us in a period."""
+        serving = self._serving.setdefault(replica, _Serving(self.state.now_tick))
+        if self.state.now_tick - serving.period_start_tick >= SERVE_PERIOD_TICKS:
+            serving.period_start_tick, serving.bytes_served = self.state.now_tick, 0
+        size = len(prepare.header) + len(prepare.payload)
+        if serving.bytes_served + size > self.state.limits.repair_serve_bytes_max:
+            self.state.counters["repair_throttled"] += 1
+            return
+        serving.bytes_served += size
+        self.state.send((replica,), PrepareCopy(prepare))

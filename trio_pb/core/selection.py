@@ -1,0 +1,102 @@
+"""Which log does the new view begin with? A pure function of the do_view_changes (PROTOCOL 6.4).
+
+Only this rule ever truncates. Copies win over denials, and an op goes only when so many voters deny
+having acknowledged it that no replication quorum can have done so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from trio_pb.core.messages import DoViewChange, EntryState
+from trio_pb.core.prepare import PrepareId
+from trio_pb.core.quorum import Quorums
+
+__all__ = ["Selected", "Undecided", "select"]
+
+
+@attrs.frozen
+class Selected:
+    """The log of the new view, from the commit point on."""
+
+    base: PrepareId  # The highest commit point stated.
+    checksums: tuple[bytes, ...]  # Of base.op + 1 .. head.
+    holders: dict[int, tuple[int, ...]]  # Op -> replicas that stated to hold the body.
+    truncated: int  # Ops of the newest log that were dropped.
+    last_timestamp: int
+
+    @property
+    def head(self) -> int:
+        """The last op that is kept."""
+        return self.base.op + len(self.checksums)
+
+
+@attrs.frozen
+class Undecided:
+    """Neither a copy nor enough denials of `op`: wait for more voices."""
+
+    op: int
+    child: PrepareId | None = None  # Fetching this one would tell the identity at `op`.
+
+
+def select(
+    logs: Mapping[int, DoViewChange], heads: Mapping[int, int], voters: tuple[int, ...], quorums: Quorums
+) -> Selected | Undecided:
+    """Choose among `logs` (replica -> its message), of at least a view change quorum of voters.
+
+    `heads` has each sender's head op. Denials are counted over voters only; other replicas may add
+    copies or a newer log_view.
+    """
+    newest = max(message.log_view for message in logs.values())
+    canonical = {replica: message for replica, message in logs.items() if message.log_view == newest}
+    base = max((message.commit for message in logs.values()), key=lambda commit: commit.op)
+    head = max(heads[replica] for replica in canonical)
+    assert head >= base.op, f"the newest log ends at {head}, below the committed op {base.op}"
+    stated = {replica: {entry.op: entry for entry in message.entries} for replica, message in logs.items()}
+    checksums: list[bytes] = []
+    holders: dict[int, tuple[int, ...]] = {}
+    last_timestamp = max(message.last_timestamp for message in logs.values())
+    for op in range(base.op + 1, head + 1):
+        known = {
+            entry.checksum
+            for replica in canonical
+            if (entry := stated[replica].get(op)) is not None and entry.checksum is not None
+        }
+        assert len(known) <= 1, f"logs of view {newest} differ at op {op} (INV-7)"
+        checksum = next(iter(known), None)
+        copies: list[int] = []
+        denials = 0
+        for replica in sorted(logs):
+            entry = stated[replica].get(op)
+            if checksum is not None and entry is not None and entry.checksum == checksum:
+                if entry.state is EntryState.PRESENT:
+                    copies.append(replica)
+                    continue
+            differs = entry is not None and None not in (entry.checksum, checksum) and entry.checksum != checksum
+            is_denial = op > heads[replica] or differs or (entry is not None and entry.state is EntryState.NACK)
+            denials += is_denial and replica in voters
+        if copies:
+            assert checksum is not None
+            checksums.append(checksum)
+            holders[op] = tuple(copies)
+        elif denials >= quorums.nack:
+            return Selected(base, tuple(checksums), holders, head - op + 1, last_timestamp)
+        else:
+            child = _child(op, head, canonical, stated) if checksum is None else None
+            return Undecided(op, child)
+    return Selected(base, tuple(checksums), holders, 0, last_timestamp)
+
+
+def _child(
+    op: int, head: int, canonical: Mapping[int, DoViewChange], stated: Mapping[int, Mapping[int, object]]
+) -> PrepareId | None:
+    """An op above whose body is held somewhere and names its parent."""
+    if op + 1 > head:
+        return None
+    for replica in sorted(canonical):
+        for entry in canonical[replica].entries:
+            if entry.op == op + 1 and entry.checksum is not None and entry.state is EntryState.PRESENT:
+                return PrepareId(entry.op, entry.checksum)
+    return None
