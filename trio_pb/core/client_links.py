@@ -221,9 +221,9 @@ class Links:
 
         `wanted` are addresses that reads need besides the lead.
         """
-        if self.lead is not None and self.waiting_since_ms is not None:
-            if now_ms - self.waiting_since_ms >= self._options.drop_ms:
-                self._fail(self.lead, f"silent for {self._options.drop_ms} ms", now_ms)
+        since_ms = self.waiting_since_ms
+        if self.lead is not None and since_ms is not None and now_ms - since_ms >= self._options.drop_ms:
+            self._fail(self.lead, f"silent for {self._options.drop_ms} ms", now_ms)
         for link in self.by_address.values():
             if link.state in (LinkState.CONNECTING, LinkState.GREETING) and link.due_ms <= now_ms:
                 self._fail(link, f"no greeting within {self._options.connect_timeout_ms} ms", now_ms)

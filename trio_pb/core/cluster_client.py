@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from trio_pb.core.client_links import FAR, Link, LinkState, Links
+from trio_pb.core.client_links import FAR, Link, Links, LinkState
 from trio_pb.core.client_ports import (
     Cancel,
     ClientInput,
@@ -52,7 +52,7 @@ LATER_CODES = frozenset({RejectCode.BUSY, RejectCode.WINDOW})  # Said by a prima
 class _Seat:
     """One place of the pool. Its session may be lost and replaced; its queue stays, in order."""
 
-    queue: OrderedDict[int, Submit] = attrs.Factory(OrderedDict)  # Of its lanes, without numbers yet.
+    queue: OrderedDict[int, Submit] = attrs.Factory(OrderedDict[int, Submit])  # Of its lanes, without numbers yet.
     session: Session | None = None
 
 
@@ -64,7 +64,7 @@ class ClusterClient:
             raise ConfigError(f"client identity: {len(identity)} bytes, must be {IDENTITY_SIZE}")
         self._options = options or ClientOptions()
         self._identity = identity
-        self._random = Random(identity + self._options.seed.to_bytes(16, "big"))  # noqa: S311 -- jitter
+        self._random = Random(identity + self._options.seed.to_bytes(16, "big"))
         self._now_ms = 0
         self._outputs: list[ClientOutput] = []
         self._links = Links(addresses, self._options, self._random, self._outputs, self._on_link_lost)

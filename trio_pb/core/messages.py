@@ -331,7 +331,7 @@ class GetStartView:
 
 @attrs.frozen
 class GetIds:
-    """Which prepares stand at `low`..`high` (inclusive)? (R-IDS)"""
+    """Ask which prepares stand at `low`..`high`, both included (R-IDS)."""
 
     low: int
     high: int
@@ -364,7 +364,7 @@ class PrepareCopy:
 
 @attrs.frozen
 class ReadIndex:
-    """Backup to primary: which op must I have applied to answer a read? (PROTOCOL 10.2)"""
+    """Backup to primary: ask which op must be applied to answer a read (PROTOCOL 10.2)."""
 
     boot: int
     counter: int  # (boot, counter) is never used again, not even after a restart.

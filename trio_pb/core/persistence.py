@@ -39,19 +39,27 @@ class Persistence:
         self._appends: deque[_Append] = deque()  # In flight, oldest first.
         self._append_sequence = 0
         self._proof_counter = 0
-        self._proven = 0  # Highest watermark of a durable proof of this lineage.
+        self._found = 0  # Watermark of the proof that this boot found: binds us, but proves nothing.
+        self._proven = 0  # Highest watermark of a proof of this lineage that became durable in this boot.
         self._promised = 0  # Highest watermark of any proof of this lineage, written or on its way.
+        self._is_proof_due = False  # A proof must be written even if the watermark stays.
         self.image: Superblock | None = None  # As it shall be.
         self.durable: Superblock | None = None  # As it is.
         self._image_sequence = 0
         self._image_in_flight: Superblock | None = None
         self._image_dirty = False
 
-    def open(self, superblock: Superblock, proven: int) -> None:
-        """Begin a boot with what the disk holds."""
+    def open(self, superblock: Superblock, found: int) -> None:
+        """Begin a boot with what the disk holds; `found` is the watermark of the proof found there.
+
+        A proof that was read may sit in the page cache only, never to reach the device. So it binds
+        us (we may have acknowledged on it), but nothing is acknowledged before a fresh one is durable
+        (R-SCAN 6, T-12).
+        """
         self.image = self.durable = superblock
-        self._proven = self._promised = proven
-        self._proof_counter = 0
+        self._found = found
+        self._promised = max(found, superblock.install.ack_floor)
+        self._is_proof_due = found > superblock.install.ack_floor
         self._note_acked()
 
     # --- Superblock -----------------------------------------------------------------------------
@@ -105,13 +113,15 @@ class Persistence:
 
     def begin_lineage(self, install: Install) -> None:
         """A new log was installed: only its floor binds, and proofs start afresh (PROTOCOL 6.5)."""
-        self._proven = 0
+        self._found = self._proven = 0
         self._promised = install.ack_floor
+        self._is_proof_due = False
         self._note_acked()
 
     def ackable(self) -> int:
         """The highest op that R-ACK allows to acknowledge."""
-        return min(self.state.log.durable_prefix, self.state.acked)
+        assert self.durable is not None
+        return min(self.state.log.durable_prefix, max(self.durable.install.ack_floor, self._proven))
 
     # --- Once per step --------------------------------------------------------------------------
 
@@ -126,9 +136,10 @@ class Persistence:
         if state.status is Status.NORMAL:
             # R-PROOF: what will hold once this append is durable; it never falls within a lineage.
             watermark = max(self._promised, state.log.appended_prefix)
-            if self._queued or watermark > self._promised:
+            if self._queued or watermark > self._promised or self._is_proof_due:
                 proof = self._make_proof(watermark)
                 self._promised = watermark
+                self._is_proof_due = False
         if not self._queued and proof is None:
             return
         self._append_sequence += 1
@@ -176,4 +187,4 @@ class Persistence:
 
     def _note_acked(self) -> None:
         assert self.durable is not None
-        self.state.acked = max(self.durable.install.ack_floor, self._proven)
+        self.state.acked = max(self.durable.install.ack_floor, self._found, self._proven)

@@ -207,7 +207,7 @@ class Reads:
 
     def _query(self, reads: list[tuple[int, Read, bytes]], op: int) -> None:
         """Evaluate `reads`, whose answers show the state as of `op`."""
-        items = []
+        items: list[QueryItem] = []
         for connection, read, cursor in reads:
             self._token += 1
             self._tokens[self._token] = (connection, read, op)

@@ -189,7 +189,7 @@ class Repair:
 
     def note_arrival(self, replica: int, op: int) -> None:
         """A body arrived, asked for or not: stop waiting for it."""
-        still = []
+        still: list[_Asked] = []
         for asked in self._asked:
             if op in asked.ops:
                 asked.ops -= {op}
@@ -273,7 +273,7 @@ class Repair:
                 # Only the primary of a view can name what stands above everybody's commit point.
                 if not self.state.is_primary or envelope.view != self.state.view:
                     continue
-                checksum = log.checksum(op)  # noqa: PLW2901 -- resolved, not replaced.
+                checksum = log.checksum(op)
                 if checksum is None:
                     continue
             body = log.body(op)

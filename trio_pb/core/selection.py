@@ -70,10 +70,10 @@ def select(
         denials = 0
         for replica in sorted(logs):
             entry = stated[replica].get(op)
-            if checksum is not None and entry is not None and entry.checksum == checksum:
-                if entry.state is EntryState.PRESENT:
-                    copies.append(replica)
-                    continue
+            is_same = checksum is not None and entry is not None and entry.checksum == checksum
+            if entry is not None and is_same and entry.state is EntryState.PRESENT:
+                copies.append(replica)
+                continue
             differs = entry is not None and None not in (entry.checksum, checksum) and entry.checksum != checksum
             is_denial = op > heads[replica] or differs or (entry is not None and entry.state is EntryState.NACK)
             denials += is_denial and replica in voters

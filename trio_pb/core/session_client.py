@@ -90,7 +90,7 @@ class Session:
     client: bytes
     number: int = 0  # Given by the cluster; 0 while registering.
     next_number: int = 1
-    pending: dict[int, Pending] = attrs.Factory(dict)  # By number, ascending.
+    pending: dict[int, Pending] = attrs.Factory(dict[int, Pending])  # By number, ascending.
     is_lost: bool = False  # Evicted: nothing is sent any more; what is under way may still be answered.
 
     def __attrs_post_init__(self) -> None:

@@ -122,7 +122,7 @@ class SessionTable:
         """Take the state machine's results of `op` and return what became of each request."""
         planned_op, planned = self._plans.popleft()
         assert planned_op == op, f"results of op {op} while {planned_op} was due"
-        outcomes = []
+        outcomes: list[Outcome] = []
         for plan in planned:
             reply: KeptReply | None = None
             if plan.kind is OutcomeKind.EXECUTED:

@@ -61,7 +61,7 @@ class State:
     acked: int = 0  # Every prepare_ok of this lineage was for an op at or below (persistence).
     start_view_head: int = 0  # Head of the log that our log_view began with.
     abdicated: bool = False  # This primary stopped leading; never undone within a view.
-    unfit: set[str] = attrs.field(factory=set)  # Reasons not to lead.
+    unfit: set[str] = attrs.field(factory=set[str])  # Reasons not to lead.
     progress: int = 0  # Repair steps done as a new primary.
     last_timestamp: int = 0
     # Time.
@@ -69,8 +69,8 @@ class State:
     wall_ns: int = 0  # As of `wall_tick`.
     wall_tick: int = 0
     # What leaves with this step.
-    outputs: list[Output] = attrs.field(factory=list)
-    counters: Counter[str] = attrs.field(factory=Counter)
+    outputs: list[Output] = attrs.field(factory=list[Output])
+    counters: Counter[str] = attrs.field(factory=Counter[str])
     _envelope: Envelope | None = None
 
     @property

@@ -224,7 +224,7 @@ class ViewChange:
         message = self._make_do_view_change()
         primary = primary_of(state.view)
         if primary != state.replica:
-            state.send((primary,), message, acked=state.acked)
+            state.send((primary,), message)
         # The others learn of the view by any frame of ours; a ping carries it (R-JOIN).
         self._peers.ping(tuple(peer for peer in state.peers if peer != primary))
 

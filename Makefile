@@ -1,0 +1,76 @@
+# Every target works as the first command after a clone: git, make and Python 3.11 or newer are enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet --no-input
+SHELL := /bin/sh
+
+# Of the candidates the first that is new enough; python3.14 last: it is the least tried.
+PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3.14
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: help demo test check clean setup requirements
+
+help:
+	@echo 'make demo          three replica processes, 100 customers; the primary is killed on the way'
+	@echo 'make test          the test suite'
+	@echo 'make check         formatting, lint, two type checkers, import layers'
+	@echo 'make setup         only the set-up that the others do by themselves (in $(VENV))'
+	@echo 'make requirements  pin the newest packages anew into requirements.txt'
+	@echo 'make clean         remove $(VENV), caches and lab data'
+
+demo: $(READY)
+	@$(BIN)/trio-pb demo
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+check: $(READY)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pyright --warnings
+	@$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+setup: $(READY)
+
+# Two calls: pip refuses to check the hash of an editable project, and hashes are all or nothing.
+$(READY): requirements.txt pyproject.toml
+	@set -e; \
+	if ! { [ -x $(BIN)/python ] && $(BIN)/python -c '$(NEW_ENOUGH)' && $(BIN)/python -m pip --version; } \
+	    >/dev/null 2>&1; then \
+	  found=; \
+	  for candidate in $(PYTHONS); do \
+	    if $$candidate -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo 'trio-pb needs Python 3.11 or newer, and none was found.' >&2; \
+	    echo 'Install it (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.13),' >&2; \
+	    echo 'or name one: make PYTHON=/path/to/python3.11' >&2; \
+	    exit 1; \
+	  fi; \
+	  if ! $$found -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	    echo "$$found cannot make virtual environments: its venv package is missing." >&2; \
+	    echo 'Install it (Debian, Ubuntu: apt install python3-venv), then run make again.' >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Setting up $(VENV) with $$($$found --version) ..."; \
+	  $$found -m venv --clear $(VENV); \
+	else \
+	  echo 'Bringing $(VENV) up to date ...'; \
+	fi; \
+	$(PIP) install --no-compile --require-hashes -r requirements.txt; \
+	$(PIP) install --no-deps --no-build-isolation -e .; \
+	touch $@
+
+requirements: $(READY)
+	@$(PIP) install pip-tools
+	@CUSTOM_COMPILE_COMMAND='make requirements' $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  --output-file requirements.txt requirements.in
+
+clean:
+	@rm -rf $(VENV) .trio-pb .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist
+	@find trio_pb sim tests -name __pycache__ -type d -prune -exec rm -rf {} +

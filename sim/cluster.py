@@ -1,0 +1,258 @@
+"""A whole cluster in one object: replicas, disks, network, clients, oracles, one virtual clock."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from hashlib import blake2b
+
+from sim.choices import Choices
+from sim.client import SimClient
+from sim.disk import FakeDisk
+from sim.network import CLIENT_NODES, Network, Payload
+from sim.oracles import invariants, promises
+from sim.oracles.facts import Facts, violate
+from sim.oracles.reference import ExecutedOnce
+from sim.oracles.watch import Oracle, Watch
+from sim.replica import SimReplica
+from sim.scheduler import TICK_US, Scheduler
+from sim.shape import Shape, address_of
+from sim.workload import History
+from trio_pb.core.messages import ClientMessage
+from trio_pb.core.replica import Replica
+from trio_pb.storage.disk import run
+from trio_pb.storage.store import Store, format_directory
+
+__all__ = ["SimCluster", "all_oracles"]
+
+TRACE_KEPT = 4000  # Newest events kept for a failure's story.
+
+
+def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Oracle]:
+    """Every check that runs in every simulation; `executed` keeps the model that others look at."""
+    return [
+        invariants.AgreementOnApply(facts),
+        invariants.OnePreparePerOp(facts),
+        invariants.ViewsNeverFall(facts),
+        invariants.OnePrimaryPerView(facts),
+        invariants.OneInstallPerView(facts),
+        invariants.LogsOfOneViewAgree(facts),
+        invariants.AppliedBelowCommit(facts),
+        invariants.PipelineBound(facts, shape.limits),
+        invariants.ChainedHeaders(facts),
+        invariants.RisingTimestamps(facts),
+        invariants.EqualStates(facts),
+        invariants.EligibleVoters(facts),
+        invariants.Bounds(facts, shape.limits),
+        invariants.RepliesAreCommitted(facts),
+        promises.AcknowledgedIsDurable(facts),
+        promises.ViewPromisesKept(facts),
+        promises.CommittedIsHeldByQuorum(facts),
+        promises.NewLogKeepsCommitted(facts),
+        promises.DenialsAreTrue(facts),
+        promises.DurableStays(facts),
+        promises.RequirementsHold(facts),
+        executed,
+    ]
+
+
+class SimCluster:
+    """The world that replicas and clients live in."""
+
+    def __init__(self, choices: Choices, shape: Shape) -> None:
+        self.choices = choices
+        self.seed = choices.seed
+        self.shape = shape
+        self.scheduler = Scheduler()
+        self.history = History()
+        self.counts: Counter[str] = Counter()
+        self.events: list[tuple[object, ...]] = []  # The newest, for people.
+        self.cluster_id = self._bytes16("cluster")
+        self._digest = 0
+        self._connections = 0
+        self.network = Network(
+            choices,
+            self.scheduler,
+            shape.network,
+            cluster=self.cluster_id,
+            codec=shape.codec,
+            arrive=self._arrive,
+            broken=self._stream_broken,
+        )
+        disks = [self._formatted_disk(number) for number in range(shape.replicas)]
+        images = [
+            run(disk.after_power_cut(), Store(segment_size=shape.segment_size).open()).superblock for disk in disks
+        ]
+        facts = Facts(self.cluster_id, images)
+        self.executed = ExecutedOnce(facts, shape.limits.sessions_max)
+        self.watch = Watch(facts, all_oracles(facts, shape, self.executed))
+        options = shape.options(self.seed)
+        self.replicas = [SimReplica(self, number, disk, options) for number, disk in enumerate(disks)]
+        spread = shape.clock_spread_ms
+        for replica in self.replicas:
+            bits = choices.bits(("wall clock", replica.number))
+            replica.wall_offset_ns = (bits % (2 * spread + 1) - spread) * 1_000_000 if spread else 0
+        self.clients: list[SimClient] = []
+        for _ in range(shape.clients):
+            self.add_client()
+
+    def start(self) -> None:
+        """Start every replica."""
+        for replica in self.replicas:
+            replica.start()
+
+    def add_client(self) -> SimClient:
+        """One more client, which knows the address of every replica."""
+        index = len(self.clients)
+        addresses = tuple(address_of(number) for number in range(self.shape.replicas))
+        client = SimClient(self, CLIENT_NODES + index, f"C{index}", addresses)
+        self.clients.append(client)
+        return client
+
+    # --- Facts of this world ----------------------------------------------------------------------
+
+    @property
+    def facts(self) -> Facts:
+        """What the oracles know."""
+        return self.watch.facts
+
+    @property
+    def nodes(self) -> list[int]:
+        """Every node of the network."""
+        return [replica.number for replica in self.replicas] + [client.node for client in self.clients]
+
+    @property
+    def trace_digest(self) -> int:
+        """A checksum over every event so far: equal for equal runs."""
+        return self._digest
+
+    def trace(self, *event: object) -> None:
+        """Note an event (`World`)."""
+        entry = (self.scheduler.now, *event)
+        self._digest = zlib.crc32(repr(entry).encode(), self._digest)
+        events = self.events
+        events.append(entry)
+        if len(events) > 2 * TRACE_KEPT:
+            del events[:TRACE_KEPT]
+
+    def count(self, event: str) -> None:
+        """Count an event (`World`)."""
+        self.counts[event] += 1
+
+    def run_until(self, condition: Callable[[], bool], limit: int) -> bool:
+        """Let time pass until `condition` holds, looked at every tick, at most up to `limit`."""
+        scheduler = self.scheduler
+        while not condition():
+            if scheduler.now >= limit:
+                return False
+            scheduler.run_until(min(limit, scheduler.now + TICK_US))
+        return True
+
+    def replay_recorded(self) -> None:
+        """Run every recorded boot through a fresh core (INV-32).
+
+        Raises:
+            Violation: an output differs.
+        """
+        for replica in self.replicas:
+            for boot, steps in enumerate(replica.recorded):
+                core = Replica(replica.options)
+                for index, step in enumerate(steps):
+                    outputs = tuple(core.step(step.now_tick, list(step.inputs)))
+                    if outputs != step.outputs:
+                        violate(
+                            "INV-32", f"{replica.name}: step {index} of boot {boot} gives other outputs when replayed"
+                        )
+
+    # --- Streams (`ClientWorld`) --------------------------------------------------------------------
+
+    def next_connection(self) -> int:
+        """A number that no connection had before."""
+        self._connections += 1
+        return self._connections
+
+    def replica_at(self, address: str) -> int:
+        """Which replica listens at an address."""
+        return next(replica.number for replica in self.replicas if address_of(replica.number) == address)
+
+    def open_stream(self, client: int, replica: int, connection: int) -> None:
+        """A client asks for a connection; the answer takes a round trip, or never comes."""
+        self.scheduler.after(self._handshake(connection), self._accept, client, replica, connection)
+
+    def close_stream(self, client: int, replica: int, connection: int) -> None:
+        """A client closed a connection."""
+        self.scheduler.after(self._handshake(connection), self._closed, client, replica, connection)
+
+    def end_stream(self, replica: int, client: int, connection: int) -> None:
+        """A replica's end is gone."""
+        self.scheduler.after(self._handshake(connection), self._reset, replica, client, connection)
+
+    def _handshake(self, connection: int) -> int:
+        faults = self.network.faults
+        return self.choices.latency(("handshake", connection), faults.latency_min, faults.latency_mean)
+
+    def _accept(self, client: int, replica: int, connection: int) -> None:
+        if self._cut(client, replica):
+            return  # The client will run out of patience.
+        target = self.replicas[replica]
+        if target.core is None:
+            self._reset(replica, client, connection)
+            return
+        target.connections[connection] = client
+        self.scheduler.after(self._handshake(-connection), self._client(client).connected, connection)
+
+    def _closed(self, client: int, replica: int, connection: int) -> None:
+        if not self._cut(client, replica):
+            self.replicas[replica].lose_connection(connection)
+
+    def _reset(self, replica: int, client: int, connection: int) -> None:
+        if not self._cut(client, replica):
+            self._client(client).disconnected(connection)
+
+    def _cut(self, client: int, replica: int) -> bool:
+        blocked = self.network.blocked
+        return (client, replica) in blocked or (replica, client) in blocked
+
+    def _stream_broken(self, source: int, destination: int, connection: int) -> None:
+        client, replica = (source, destination) if source >= CLIENT_NODES else (destination, source)
+        self.replicas[replica].lose_connection(connection)
+        self._client(client).disconnected(connection)
+
+    # --- Deliveries ---------------------------------------------------------------------------------
+
+    def _arrive(self, source: int, destination: int, payload: Payload) -> None:
+        message = payload.message
+        self._digest = zlib.crc32(b"%d %d %d" % (self.scheduler.now, source, destination), self._digest)
+        if destination >= CLIENT_NODES:
+            self._client(destination).hear(payload)
+            return
+        replica = self.replicas[destination]
+        if source < CLIENT_NODES:
+            replica.hear_peer(payload)
+        elif payload.connection in replica.connections:
+            # Streams from clients carry client messages only.
+            assert isinstance(message, ClientMessage)
+            replica.hear_client(payload.connection, message)
+        elif replica.is_up:
+            self._reset(destination, source, payload.connection)  # A connection of an earlier life.
+
+    def _client(self, node: int) -> SimClient:
+        return self.clients[node - CLIENT_NODES]
+
+    # --- Making -----------------------------------------------------------------------------------
+
+    def _bytes16(self, *what: str | int) -> bytes:
+        return blake2b(repr((self.seed, *what)).encode(), digest_size=16).digest()
+
+    def _formatted_disk(self, number: int) -> FakeDisk:
+        disk = FakeDisk(number, self.choices)
+        job = format_directory(
+            cluster=self.cluster_id,
+            replica=number,
+            incarnation=self._bytes16("incarnation", number),
+            voters=tuple(range(self.shape.replicas)),
+            segment_size=self.shape.segment_size,
+        )
+        run(disk, job)
+        return disk

@@ -1,0 +1,267 @@
+"""The swarm: each seed draws the shape of its world and a few kinds of faults, then they happen.
+
+A run in which everything fails at once finds less than many runs in which two or three things fail a
+lot: so each kind of fault exists in a fair share of the seeds only, and its strength is drawn as well.
+"""
+
+from __future__ import annotations
+
+from sim.choices import Choices, Key
+from sim.cluster import SimCluster
+from sim.network import CLIENT_NODES, NetworkFaults
+from sim.replica import SimReplica
+from sim.shape import DiskSpeed, FaultPlan, Shape, WorkloadPlan
+from trio_pb.core.config import Limits, Timeouts
+
+__all__ = ["FaultInjector", "draw_shape"]
+
+MS = 1000  # Microseconds.
+
+
+class _Draw:
+    """Draws of the shape, each with the benign default first."""
+
+    def __init__(self, choices: Choices) -> None:
+        self._choices = choices
+
+    def one_of(self, label: str, *values: int) -> int:
+        """One of `values`; equally likely, the first is the default. Repeat a value to favour it."""
+        return values[self._choices.number(("shape", label), 0, len(values) - 1, 0)]
+
+    def exists(self, label: str, probability: float) -> bool:
+        """Whether a kind of fault exists in this run."""
+        return self._choices.flag(("shape", label), probability)
+
+
+def draw_shape(choices: Choices) -> Shape:
+    """Return the circumstances of a run."""
+    draw = _Draw(choices)
+    return Shape(
+        replicas=draw.one_of("replicas", 3, 3, 3, 3, 3, 3, 1, 2, 4, 5),
+        clients=draw.one_of("clients", 1, 2, 3, 4, 5),
+        limits=_draw_limits(draw),
+        timeouts=_draw_timeouts(draw),
+        network=_draw_network(draw),
+        disk=_draw_disk(draw),
+        workload=_draw_workload(draw),
+        faults=_draw_faults(draw),
+        codec=draw.exists("codec", 1 / 8),
+        record=draw.exists("record", 1 / 8),
+        turn_delay=draw.one_of("turn delay", 0, 0, 50, 500, 3 * MS),
+        clock_spread_ms=draw.one_of("clock spread", 0, 5, 500, 10_000),
+        segment_size=draw.one_of("segment size", 128, 64, 256) * 1024,
+    )
+
+
+def _draw_limits(draw: _Draw) -> Limits:
+    pipeline = draw.one_of("pipeline", 32, 32, 8, 4, 1)
+    return Limits(
+        pipeline_max=pipeline,
+        pipeline_eager_max=min(pipeline, draw.one_of("eager", 4, 1, 2)),
+        batch_requests_max=draw.one_of("batch", 256, 8, 2),
+        # Few sessions only where eviction is to be met: a client whose session is gone loses requests.
+        sessions_max=draw.one_of("sessions", 64, 64, 64, 64, 64, 3),
+        session_window=draw.one_of("window", 8, 8, 2, 1),
+        body_cache_ops=max(pipeline, draw.one_of("body cache", 256, 32, 8)),
+        prepare_buffer_max=draw.one_of("prepare buffer", 64, 4),
+        send_window_ops=draw.one_of("send window", 256, 16),
+        repair_requests_max=draw.one_of("repair requests", 8, 1),
+        repair_wanted_max=draw.one_of("repair wanted", 32, 2),
+        wal_reads_max=draw.one_of("journal reads", 64, 2),
+        probe_interval_ops=draw.one_of("probe interval", 64, 8),
+    )
+
+
+def _draw_timeouts(draw: _Draw) -> Timeouts:
+    hurry = draw.one_of("hurry", 1, 1, 2)
+    return Timeouts(
+        heartbeat_ticks=5 // hurry,
+        suspect_ticks=50 // hurry,
+        suspect_jitter_ticks=25 // hurry,
+        check_quorum_ticks=40 // hurry,
+    )
+
+
+def _draw_network(draw: _Draw) -> NetworkFaults:
+    return NetworkFaults(
+        latency_min=draw.one_of("latency min", 200, 50, 2 * MS),
+        latency_mean=draw.one_of("latency mean", 500, 100, 3 * MS, 15 * MS),
+        loss=draw.one_of("loss", 2, 5, 10, 20) / 100 if draw.exists("loss exists", 0.35) else 0.0,
+        duplication=draw.one_of("duplication", 2, 10, 30) / 100 if draw.exists("duplication exists", 0.3) else 0.0,
+        spike=draw.one_of("spike", 2, 5, 15) / 100 if draw.exists("spike exists", 0.3) else 0.0,
+        spike_max=draw.one_of("spike max", 300, 1000, 3000) * MS,
+    )
+
+
+def _draw_disk(draw: _Draw) -> DiskSpeed:
+    slow = draw.one_of("slow disk", 1, 1, 1, 10, 50)
+    return DiskSpeed(flush_min=100 * slow, flush_mean=300 * slow)
+
+
+def _draw_workload(draw: _Draw) -> WorkloadPlan:
+    return WorkloadPlan(
+        operations=draw.one_of("operations", 40, 30, 60),
+        in_flight=draw.one_of("in flight", 1, 2, 8),
+        think_mean=draw.one_of("think", 40, 40, 10, 0) * MS,
+        customers=draw.one_of("customers", 4, 1, 16),
+        shared=draw.one_of("shared", 0, 1) == 1,
+        reads=draw.one_of("reads", 20, 0, 50) / 100,
+        reads_here=draw.one_of("reads here", 0, 50, 100) / 100,
+        scans=draw.one_of("scans", 0, 2, 5) / 100,
+        overwrites=draw.one_of("overwrites", 0, 0, 50) / 100,
+        keys=draw.one_of("keys", 0, 50) / 100,
+        deadline_ms=draw.one_of("deadline", 600_000, 600_000, 600_000, 1000),
+    )
+
+
+def _draw_faults(draw: _Draw) -> FaultPlan:
+    return FaultPlan(
+        duration=draw.one_of("duration", 1000, 2000, 3000) * MS,
+        crashes=draw.one_of("crashes", 1, 2, 4, 8) if draw.exists("crashes exist", 0.6) else 0,
+        power_cuts=draw.one_of("power cuts", 1, 2) if draw.exists("power cuts exist", 0.2) else 0,
+        pauses=draw.one_of("pauses", 1, 3) if draw.exists("pauses exist", 0.25) else 0,
+        partitions=draw.one_of("partitions", 1, 2, 5) if draw.exists("partitions exist", 0.45) else 0,
+        down_mean=draw.one_of("down", 100, 1, 600) * MS,
+        pause_mean=draw.one_of("pause", 100, 700) * MS,
+        partition_mean=draw.one_of("partition", 500, 1200) * MS,
+        process_share=draw.one_of("process share", 50, 0, 100) / 100,
+    )
+
+
+class FaultInjector:
+    """Makes the planned faults happen, and heals."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self.cluster = cluster
+        self.fired = 0
+        self.is_healed = False
+        self._choices = cluster.choices
+        for replica in cluster.replicas:
+            replica.on_crash = self._restart_later
+        self._crashes = 0
+
+    def schedule(self) -> None:
+        """Put every fault of the plan on the clock."""
+        plan = self.cluster.shape.faults
+        for label, count, act in (
+            ("crash", plan.crashes, self._crash),
+            ("power cut", plan.power_cuts, self._cut_power),
+            ("pause", plan.pauses, self._pause),
+            ("partition", plan.partitions, self._partition),
+        ):
+            for index in range(count):
+                # A replayed run may leave out any one of them.
+                if self._choices.flag((label, index), 1.0):
+                    at = self._choices.number((label, index, "at"), 0, plan.duration, plan.duration // 2)
+                    self.cluster.scheduler.at(at, act, index)
+
+    def heal(self) -> None:
+        """End every fault: from now on everybody runs and everything arrives."""
+        self.is_healed = True
+        self.cluster.network.heal()
+        for replica in self.cluster.replicas:
+            replica.plan_crash(power=False, after_outputs=None, after_steps=None)
+            if replica.is_paused:
+                replica.resume()
+            if not replica.is_up:
+                replica.start()
+
+    # --- Crashes ------------------------------------------------------------------------------
+
+    def _crash(self, index: int) -> None:
+        """Kill one replica: at once, inside a turn, or inside the disk's work."""
+        replica = self._victim(("crash", index, "who"))
+        if not replica.is_up or self.is_healed:
+            return
+        plan = self.cluster.shape.faults
+        choices = self._choices
+        power = not choices.flag(("crash", index, "process only"), plan.process_share)
+        where = choices.number(("crash", index, "where"), 0, 2, 0)
+        self._note("crash planned")
+        if where == 0:
+            replica.crash(power=power)
+        elif where == 1:
+            after = choices.number(("crash", index, "outputs"), 0, 12, 0)
+            replica.plan_crash(power=power, after_outputs=after, after_steps=None)
+        else:
+            after = choices.number(("crash", index, "steps"), 0, 12, 0)
+            replica.plan_crash(power=power, after_outputs=None, after_steps=after)
+
+    def _cut_power(self, _: int) -> None:
+        """All machines at once."""
+        if not self.is_healed:
+            self._note("power cut")
+            for replica in self.cluster.replicas:
+                replica.crash(power=True)
+
+    def _restart_later(self, replica: SimReplica, power: bool) -> None:
+        self._crashes += 1
+        mean = self.cluster.shape.faults.down_mean
+        delay = self._choices.latency(("down", self._crashes, replica.number, power), 1, mean)
+        self.cluster.scheduler.after(delay, self._restart, replica)
+
+    def _restart(self, replica: SimReplica) -> None:
+        if not replica.is_up:
+            replica.start()
+
+    def _pause(self, index: int) -> None:
+        replica = self._victim(("pause", index, "who"))
+        if replica.is_up and not self.is_healed:
+            self._note("pause")
+            replica.pause()
+            duration = self._choices.latency(("pause", index, "long"), 10 * MS, self.cluster.shape.faults.pause_mean)
+            self.cluster.scheduler.after(duration, replica.resume)
+
+    def _victim(self, key: Key) -> SimReplica:
+        """A replica; in half of the cases the primary, if there is one."""
+        replicas = self.cluster.replicas
+        chosen = self._choices.number(key, 0, 2 * len(replicas) - 1, 0)
+        if chosen >= len(replicas):
+            for replica in replicas:
+                if replica.is_primary:
+                    return replica
+        return replicas[chosen % len(replicas)]
+
+    # --- Partitions ---------------------------------------------------------------------------
+
+    def _partition(self, index: int) -> None:
+        """Cut the network in one of several shapes; mend it later."""
+        if self.is_healed:
+            return
+        network = self.cluster.network
+        before = set(network.blocked)
+        key: Key = ("partition", index)
+        numbers = [replica.number for replica in self.cluster.replicas]
+        victim = self._victim((*key, "who")).number
+        others = [number for number in numbers if number != victim]
+        shape = self._choices.number((*key, "shape"), 0, 6, 0)
+        one_way = self._choices.flag((*key, "one way"), 0.3)
+        if shape == 0:  # One against the rest.
+            network.block([victim], others, one_way=one_way)
+        elif shape == 1:  # The same, other direction if one way.
+            network.block(others, [victim], one_way=one_way)
+        elif shape == 2:  # Two sides.
+            sides = self._choices.number((*key, "sides"), 0, (1 << len(numbers)) - 1, 1)
+            left = [number for number in numbers if sides >> number & 1]
+            network.block(left, [number for number in numbers if number not in left], one_way=one_way)
+        elif shape == 3:  # Only through a hub: no two others hear each other.
+            network.block(others, others)
+        elif shape == 4:  # One link.
+            network.block([victim], others[:1], one_way=one_way)
+        elif shape == 5:  # Any directed links.
+            links = self._choices.bits((*key, "links"))
+            for position, (source, destination) in enumerate((s, d) for s in numbers for d in numbers if s != d):
+                if links >> position & 1:
+                    network.block([source], [destination], one_way=True)
+        else:  # Clients cannot reach one replica.
+            network.block([client.node for client in self.cluster.clients], [victim], one_way=one_way)
+        assert all(min(link) < CLIENT_NODES for link in network.blocked)
+        self._note("partition")
+        made = network.blocked - before
+        duration = self._choices.latency((*key, "long"), 50 * MS, self.cluster.shape.faults.partition_mean)
+        self.cluster.scheduler.after(duration, network.blocked.difference_update, made)
+
+    def _note(self, fault: str) -> None:
+        self.fired += 1
+        self.cluster.count(fault)
+        self.cluster.trace(fault)

@@ -1,0 +1,73 @@
+"""Liveness (INV-33): after the heal everything completes in time; if not, who waits for what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sim.client import SimClient
+from sim.oracles.facts import violate
+from sim.replica import SimReplica
+
+__all__ = ["CONVERGENCE_TICKS", "N_LIVE_TICKS", "demand_completion", "demand_convergence", "describe", "has_converged"]
+
+N_LIVE_TICKS = 3000
+CONVERGENCE_TICKS = 10 * N_LIVE_TICKS
+
+
+def has_converged(replicas: Sequence[SimReplica]) -> bool:
+    """Whether all replicas run and have applied the same ops."""
+    states = [replica.core.state if replica.core is not None else None for replica in replicas]
+    first = states[0]
+    if first is None:
+        return False
+    return all(state is not None and state.applied == state.commit_max == first.applied for state in states)
+
+
+def demand_completion(clients: Sequence[SimClient], replicas: Sequence[SimReplica]) -> None:
+    """Every operation was answered.
+
+    Raises:
+        Violation: INV-33, with what each replica and client waits for.
+    """
+    if any(client.pending for client in clients):
+        waiting = ", ".join(f"{client.name}: {len(client.pending)}" for client in clients if client.pending)
+        violate("INV-33", f"operations without an answer ({waiting})\n{describe(replicas, clients)}")
+
+
+def demand_convergence(clients: Sequence[SimClient], replicas: Sequence[SimReplica]) -> None:
+    """All replicas are at one op, in one state.
+
+    Raises:
+        Violation: INV-33 or INV-20.
+    """
+    if not has_converged(replicas):
+        violate("INV-33", f"the replicas do not converge\n{describe(replicas, clients)}")
+    digests = {replica.machine.digest() for replica in replicas}
+    if len(digests) != 1:
+        violate("INV-20", f"equal applied op, {len(digests)} different states\n{describe(replicas, clients)}")
+
+
+def describe(replicas: Sequence[SimReplica], clients: Sequence[SimClient]) -> str:
+    """Where everybody stands, a line each."""
+    lines = [f"  {_replica_line(replica)}" for replica in replicas]
+    for client in clients:
+        if client.pending:
+            tokens = ", ".join(str(token) for token in list(client.pending)[:4])
+            lines.append(
+                f"  {client.name}: waits for {tokens}; primary {client.machine.primary}; {client.machine.explain()}"
+            )
+    return "\n".join(lines)
+
+
+def _replica_line(replica: SimReplica) -> str:
+    if replica.core is None:
+        return f"{replica.name}: {'opening its storage' if replica.is_up else 'down'}"
+    state = replica.core.state
+    role = "primary" if state.is_primary else state.status.name.lower()
+    unfit = f" unfit ({', '.join(sorted(state.unfit))})" if state.unfit else ""
+    abdicated = " abdicated" if state.abdicated else ""
+    return (
+        f"{replica.name}: {role}{abdicated}{unfit} view {state.view} (durable {state.durable_view}) log_view {state.log_view}"
+        f" head {state.log.head} commit {state.commit_max} applied {state.applied} acked {state.acked}"
+        f" durable {state.log.durable_prefix} disk {'busy' if replica.is_disk_busy else 'idle'}"
+    )

@@ -1,0 +1,210 @@
+"""Shadow oracles: would the disks keep, right now, what was just promised? (INV-8 to 13, 31)
+
+A broken promise is found at the moment it is made, not when a rare crash turns it into a loss.
+"""
+
+from __future__ import annotations
+
+from sim.oracles.facts import Facts, violate
+from sim.oracles.watch import Oracle
+from trio_pb.core.durable import Superblock
+from trio_pb.core.messages import CommitOk, DoViewChange, EntryState, PrepareOk, StartView
+from trio_pb.core.ports import Send, Start
+from trio_pb.core.prepare import PrepareId
+
+__all__ = [
+    "AcknowledgedIsDurable",
+    "CommittedIsHeldByQuorum",
+    "DenialsAreTrue",
+    "DurableStays",
+    "NewLogKeepsCommitted",
+    "RequirementsHold",
+    "ViewPromisesKept",
+]
+
+
+class AcknowledgedIsDurable(Oracle):
+    """INV-8, the promise oracle: an acknowledgement is backed by records and watermark on that disk."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._seen: dict[int, PrepareId] = {}
+
+    def on_prepare_ok(self, replica: int, send: Send, message: PrepareOk) -> None:
+        """Judge by what a power cut would leave."""
+        self._judge(replica, send.envelope.view, message.acked)
+
+    def on_commit_ok(self, replica: int, send: Send, message: CommitOk) -> None:
+        """The answer to a heartbeat may carry an acknowledgement."""
+        if message.acked is not None:
+            self._judge(replica, send.envelope.view, message.acked)
+
+    def _judge(self, replica: int, view: int, acked: PrepareId) -> None:
+        disk = self.facts.disks[replica]
+        if disk.superblock.log_view != view:
+            violate("INV-8", f"R{replica} acknowledges in view {view}; durable log_view {disk.superblock.log_view}")
+        if disk.watermark < acked.op:
+            violate("INV-8", f"R{replica} acknowledges op {acked.op}; its durable watermark is {disk.watermark}")
+        if acked != self._seen.get(replica):
+            if not self.facts.holds_chain(disk, acked):
+                violate("INV-8", f"R{replica} acknowledges op {acked.op} without durable records of all up to it")
+            self._seen[replica] = acked
+
+
+class ViewPromisesKept(Oracle):
+    """INV-9 and 10: no log is offered before its view is durable, nothing older is acknowledged after it,
+    and no view starts before its log is.
+    """  # noqa: D205
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._offered: dict[int, int] = {}  # Replica -> highest view of a do_view_change.
+        self._started: set[int] = set()
+
+    def on_do_view_change(self, replica: int, send: Send, _: DoViewChange) -> None:
+        """The view must be durable."""
+        view = send.envelope.view
+        durable = self.facts.disks[replica].superblock.view
+        if durable < view:
+            violate("INV-9", f"R{replica} sends do_view_change of view {view}; durable view {durable}")
+        self._offered[replica] = max(view, self._offered.get(replica, 0))
+
+    def on_prepare_ok(self, replica: int, send: Send, _: PrepareOk) -> None:
+        """It must not be older than the log offered last, in any boot."""
+        if send.envelope.view < self._offered.get(replica, 0):
+            violate(
+                "INV-9", f"R{replica} acknowledges in view {send.envelope.view} after it offered its log to a later one"
+            )
+
+    def on_start_view(self, replica: int, send: Send, message: StartView) -> None:
+        """The first start_view of a view comes from a disk that holds all of it."""
+        view = send.envelope.view
+        disk = self.facts.disks[replica]
+        if disk.superblock.log_view != view:
+            violate("INV-10", f"R{replica} starts view {view}; durable log_view {disk.superblock.log_view}")
+        if view in self._started:
+            return
+        self._started.add(view)
+        op = message.base.op + len(message.checksums)
+        head = PrepareId(op, message.checksums[-1]) if message.checksums else message.base
+        if not self.facts.holds_chain(disk, head):
+            violate("INV-10", f"R{replica} starts view {view} without durable records up to its head {op}")
+
+
+class CommittedIsHeldByQuorum(Oracle):
+    """INV-11, the commit oracle: when an op first commits, a replication quorum of disks holds it."""
+
+    def on_committed(self, replica: int, first: int, last: int) -> None:
+        """Count disks; holding the last op of a chain is holding all below it."""
+        facts = self.facts
+        holders = facts.holders(PrepareId(last, facts.committed[last]))
+        if len(holders) < facts.quorums.replication:
+            names = ", ".join(f"R{holder}" for holder in holders) or "none"
+            violate(
+                "INV-11",
+                f"R{replica} commits op {last}; disks that hold it: {names}, quorum {facts.quorums.replication}",
+            )
+
+
+class NewLogKeepsCommitted(Oracle):
+    """The new log oracle: the log that a view starts with contains everything committed anywhere (INV-12)."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._started: set[int] = set()
+
+    def on_start_view(self, replica: int, send: Send, message: StartView) -> None:
+        """Compare op by op, once per view."""
+        view = send.envelope.view
+        if view in self._started:
+            return
+        self._started.add(view)
+        committed = self.facts.committed
+        base = message.base
+        if base.op >= len(committed) or committed[base.op] != base.checksum:
+            violate("new log", f"R{replica} starts view {view} from base op {base.op}, which did not commit so")
+        head = base.op + len(message.checksums)
+        if head < self.facts.committed_op:
+            violate(
+                "new log", f"R{replica} starts view {view} with head {head}; op {self.facts.committed_op} is committed"
+            )
+        for op, checksum in zip(range(base.op + 1, len(committed)), message.checksums, strict=False):
+            if committed[op] != checksum:
+                violate("new log", f"R{replica} starts view {view} with another op {op} than the committed one")
+
+
+class DenialsAreTrue(Oracle):
+    """INV-13: nobody denies an op that it acknowledged in its lineage."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._promises: dict[int, PrepareId] = {}  # The highest acknowledged, by replica.
+
+    def on_prepare_ok(self, replica: int, _: Send, message: PrepareOk) -> None:
+        """Remember the promise."""
+        last = self._promises.get(replica)
+        if last is None or message.acked.op >= last.op:
+            self._promises[replica] = message.acked
+
+    def on_image_durable(self, replica: int, before: Superblock, after: Superblock) -> None:
+        """An install releases what is not in the new log (6.5), and nothing else does."""
+        if after.log_view == before.log_view:
+            return
+        promise = self._promises.get(replica)
+        install = after.install
+        if promise is None or promise.op <= install.base.op:
+            return
+        mine = self.facts.chain(promise, install.base.op)
+        assert mine is not None, "an acknowledged entry was seen"
+        kept = install.base
+        for op, (own, new) in enumerate(zip(mine, install.checksums, strict=False), install.base.op + 1):
+            if own != new:
+                break
+            kept = PrepareId(op, own)
+        self._promises[replica] = kept
+
+    def on_do_view_change(self, replica: int, send: Send, message: DoViewChange) -> None:
+        """No entry up to the promise may be denied, nor left out above the head."""
+        promise = self._promises.get(replica)
+        if promise is None:
+            return
+        if send.envelope.op < promise.op:
+            violate("INV-13", f"R{replica} offers a log up to {send.envelope.op}; it acknowledged op {promise.op}")
+        for entry in message.entries:
+            if entry.op <= promise.op and entry.state is EntryState.NACK:
+                violate("INV-13", f"R{replica} denies op {entry.op}; it acknowledged op {promise.op}")
+
+
+class DurableStays(Oracle):
+    """INV-29 over restarts, without disk faults: what was flushed is found again."""
+
+    def on_start(self, replica: int, start: Start) -> None:
+        """Compare the scan with the completed work of earlier boots."""
+        disk = self.facts.disks[replica]
+        found = {record.checksum for record in start.scan.records}
+        lost = disk.records - found
+        if lost:
+            ops = sorted(self.facts.prepares[checksum].op for checksum in lost)
+            violate("INV-29", f"R{replica}: the durable records of ops {ops[:8]} are gone after a restart")
+        if disk.proof is not None:
+            proof = start.scan.proof
+            if proof is None or proof.sequence < disk.proof.sequence:
+                violate("INV-29", f"R{replica}: its durable proof {disk.proof.sequence} is gone after a restart")
+
+
+class RequirementsHold(Oracle):
+    """INV-31: what a message says that it requires is on the disk when it leaves."""
+
+    def on_send(self, replica: int, send: Send) -> None:
+        """Compare with completed storage work (R-OUT2)."""
+        disk = self.facts.disks[replica]
+        requires = send.requires
+        image = disk.superblock
+        kind = type(send.message).__name__
+        if requires.view > image.view or requires.log_view > image.log_view:
+            violate(
+                "INV-31",
+                f"R{replica} sends {kind}, which requires {requires}; durable view {image.view}/{image.log_view}",
+            )
+        if requires.acked > disk.watermark and requires.log_view == image.log_view:
+            violate("INV-31", f"R{replica} sends {kind}, which requires {requires}; durable watermark {disk.watermark}")

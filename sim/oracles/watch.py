@@ -1,0 +1,165 @@
+"""The hub: tells every oracle what it asked to hear, and nothing else.
+
+An oracle is a class with hook methods; having a method is asking for that news. So a check costs only
+where something changed that it looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sim.oracles.facts import Facts, violate
+from trio_pb.core import messages
+from trio_pb.core.durable import Scan, Superblock
+from trio_pb.core.ports import Apply, Send, Start, SuperblockWrite, ToClient, WalAppend
+from trio_pb.core.prepare import PrepareId
+from trio_pb.core.state import State
+
+__all__ = ["Oracle", "Watch"]
+
+# Each takes (replica, send, message).
+_MESSAGE_HOOKS: dict[type[object], str] = {
+    messages.PrepareMessage: "on_prepare",
+    messages.PrepareOk: "on_prepare_ok",
+    messages.Commit: "on_commit_message",
+    messages.CommitOk: "on_commit_ok",
+    messages.DoViewChange: "on_do_view_change",
+    messages.StartView: "on_start_view",
+    messages.Ping: "on_ping",
+    messages.Pong: "on_ping",
+    messages.ReadIndexOk: "on_read_index_ok",
+}
+
+
+class Oracle:
+    """Base of all checks. Hooks, all optional:
+
+    on_start(replica, start), on_send(replica, send), the message hooks above, on_append(replica, append),
+    on_image_durable(replica, before, after), on_apply(replica, apply), on_to_client(replica, message),
+    on_committed(replica, first_op, last_op) when the committed log grew, on_step(replica, state) after
+    each step, on_state(replica, op, digest), on_end().
+    """  # noqa: D415
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+
+
+class Watch:
+    """Facts and oracles of one run."""
+
+    def __init__(self, facts: Facts, oracles: Sequence[Oracle]) -> None:
+        self.facts = facts
+        self.oracles = tuple(oracles)
+        self.checks = 0  # Steps watched.
+        self._commit_points: dict[int, int] = {}  # Replica -> its commit point as last seen.
+        self._by_message = {kind: self._hooks(name) for kind, name in _MESSAGE_HOOKS.items()}
+        self._start = self._hooks("on_start")
+        self._send = self._hooks("on_send")
+        self._append = self._hooks("on_append")
+        self._image = self._hooks("on_image_durable")
+        self._apply = self._hooks("on_apply")
+        self._to_client = self._hooks("on_to_client")
+        self._committed = self._hooks("on_committed")
+        self._step = self._hooks("on_step")
+        self._state = self._hooks("on_state")
+        self._end = self._hooks("on_end")
+
+    def _hooks(self, name: str) -> tuple[Callable[..., None], ...]:
+        # Hooks have different signatures, which a lookup by name cannot tell: hence the ellipsis.
+        found: list[Any] = [getattr(oracle, name, None) for oracle in self.oracles]
+        return tuple(hook for hook in found if hook is not None)
+
+    def start(self, replica: int, start: Start, durable: Scan) -> None:
+        """A replica opened its storage; `durable` is the part of its scan that a power cut now would leave."""
+        for hook in self._start:
+            hook(replica, start)
+        self.facts.disks[replica].restarted(start.superblock, durable)
+        self._commit_points[replica] = 0
+
+    def send(self, replica: int, send: Send) -> None:
+        """A message leaves for peers."""
+        kind = type(send.message)
+        if kind is messages.PrepareMessage:
+            assert isinstance(send.message, messages.PrepareMessage)
+            self.facts.register(send.message.prepare)
+        for hook in self._send:
+            hook(replica, send)
+        for hook in self._by_message.get(kind, ()):
+            hook(replica, send, send.message)
+
+    def append(self, replica: int, append: WalAppend) -> None:
+        """Prepares go to the disk."""
+        for prepare in append.prepares:
+            self.facts.register(prepare)
+        self.facts.disks[replica].append(append)
+        for hook in self._append:
+            hook(replica, append)
+
+    def append_done(self, replica: int, sequence: int) -> None:
+        """Appends became durable."""
+        self.facts.disks[replica].appends_done(sequence)
+
+    def image(self, replica: int, write: SuperblockWrite) -> None:
+        """A superblock image goes to the disk."""
+        self.facts.disks[replica].write(write)
+
+    def image_done(self, replica: int, sequence: int) -> None:
+        """A superblock image became durable."""
+        disk = self.facts.disks[replica]
+        before = disk.image_done(sequence)
+        if before is not None:
+            self._image_durable(replica, before, disk.superblock)
+
+    def _image_durable(self, replica: int, before: Superblock, after: Superblock) -> None:
+        for hook in self._image:
+            hook(replica, before, after)
+
+    def apply(self, replica: int, apply: Apply) -> None:
+        """Requests go to a state machine."""
+        for hook in self._apply:
+            hook(replica, apply)
+
+    def to_client(self, replica: int, output: ToClient) -> None:
+        """An answer leaves for a client."""
+        for hook in self._to_client:
+            hook(replica, output.message)
+
+    def step(self, replica: int, state: State) -> None:
+        """A replica took a step; called before its outputs go anywhere."""
+        self.checks += 1
+        if state.commit_max != self._commit_points.get(replica):
+            self._commit_points[replica] = state.commit_max
+            self._note_commit(replica, state)
+        for hook in self._step:
+            hook(replica, state)
+
+    def _note_commit(self, replica: int, state: State) -> None:
+        facts = self.facts
+        op, checksum = state.commit_known
+        if op <= facts.committed_op:
+            if facts.committed[op] != checksum:
+                self._conflict(replica, op)
+            return
+        first = facts.committed_op + 1
+        chain = facts.chain(PrepareId(op, checksum), first - 1)
+        if chain is None:
+            return  # A link that we never saw in a message or append: another replica will show it.
+        if facts.parent_of(chain[0]) != facts.committed[first - 1]:
+            self._conflict(replica, first - 1)
+        facts.committed.extend(chain)
+        for hook in self._committed:
+            hook(replica, first, op)
+
+    def _conflict(self, replica: int, op: int) -> None:
+        violate("INV-2", f"R{replica} takes for committed at op {op} another prepare than the one committed first")
+
+    def state(self, replica: int, op: int, digest: bytes) -> None:
+        """A state machine's digest after `op`."""
+        for hook in self._state:
+            hook(replica, op, digest)
+
+    def end(self) -> None:
+        """The run is over."""
+        for hook in self._end:
+            hook()

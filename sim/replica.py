@@ -1,0 +1,483 @@
+"""The world around one core: it takes turns, carries out outputs in order, and dies when told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from sim.choices import Choices, latency_of
+from sim.disk import FakeDisk
+from sim.network import Network, Payload
+from sim.oracles.facts import violate
+from sim.oracles.watch import Watch
+from sim.scheduler import TICK_US, Scheduler
+from sim.shape import Shape, address_of
+from trio_pb.app.orders import Orders
+from trio_pb.codec.wire import WIRE_VERSION
+from trio_pb.core.config import Options
+from trio_pb.core.durable import Scan
+from trio_pb.core.messages import (
+    ClientMessage,
+    Envelope,
+    Greet,
+    Greeted,
+    Member,
+    Read,
+    Request,
+    ServerMessage,
+    StatusGet,
+    StatusReport,
+)
+from trio_pb.core.ports import (
+    Answer,
+    Applied,
+    Apply,
+    Fatal,
+    FromClient,
+    FromPeer,
+    Input,
+    Link,
+    Output,
+    Queried,
+    Query,
+    Send,
+    Start,
+    SuperblockDone,
+    SuperblockWrite,
+    Tick,
+    ToClient,
+    Trace,
+    TransferDone,
+    WalAppend,
+    WalDone,
+    WalRead,
+)
+from trio_pb.core.replica import Replica
+from trio_pb.storage.disk import Flush, Job, run
+from trio_pb.storage.store import Store
+
+__all__ = ["RecordedStep", "SimReplica", "World"]
+
+EPOCH_NS = 1_700_000_000_000_000_000  # Wall clock at virtual time zero.
+
+
+class RecordedStep(NamedTuple):
+    """One call of the core, for replay."""
+
+    now_tick: int
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+
+
+class World(Protocol):
+    """What a replica needs of the cluster that it lives in."""
+
+    choices: Choices
+    scheduler: Scheduler
+    network: Network
+    watch: Watch
+    shape: Shape
+    seed: int
+
+    def trace(self, *event: object) -> None:
+        """Note an event for the run's trace."""
+        ...
+
+    def count(self, event: str) -> None:
+        """Count an event for the run's report."""
+        ...
+
+    def end_stream(self, replica: int, client: int, connection: int) -> None:
+        """A replica's end of a client connection is gone: let the client hear of it."""
+        ...
+
+
+class _CrashNowError(Exception):
+    """A planned crash falls between two outputs of a turn."""
+
+
+class SimReplica:
+    """One replica over all its boots. Its disk outlives its crashes; nothing else does."""
+
+    def __init__(self, world: World, number: int, disk: FakeDisk, options: Options) -> None:
+        self.world = world
+        self.number = number
+        self.disk = disk
+        self.options = options
+        self.is_up = False  # The process runs; storage may still be opening.
+        self.is_paused = False
+        self.core: Replica | None = None
+        self.machine = Orders()
+        self.connections: dict[int, int] = {}  # Connection -> client node.
+        self.crash_after_outputs: int | None = None  # A planned crash inside a turn,
+        self.crash_after_steps: int | None = None  # or inside the disk's work.
+        self.on_crash: Callable[[SimReplica, bool], None] = lambda _replica, _power: None
+        self.recorded: list[list[RecordedStep]] = []
+        self.steps = 0
+        self.wall_offset_ns = 0
+        self._crash_power = False
+        self._lost_power = False  # In the crash before this boot.
+        self._boots = 0
+        self._life = 0  # Counts boots and crashes; events of an earlier life find nobody.
+        self._boot_time = 0
+        self._last_tick = 0
+        self._wake_at: int | None = None
+        self._inbox: list[Input] = []
+        self._turn_due = False
+        self._store = Store(segment_size=world.shape.segment_size)
+        self._job: Job[Any] | None = None  # Its value depends on the job.
+        self._job_done: Callable[[Any], None] = self._on_opened
+        self._job_steps = 0
+        self._step_waits = False  # A step of disk work completed while we were paused.
+        # Each handler takes one class of output, which the table's type cannot say.
+        self._carry_out: dict[type[Output], Callable[[Any], None]] = {
+            Send: self._on_send,
+            ToClient: self._on_to_client,
+            WalAppend: self._on_append,
+            SuperblockWrite: self._on_superblock_write,
+            WalRead: self._on_wal_read,
+            Apply: self._on_apply,
+            Query: self._on_query,
+            TransferDone: self._on_transfer_done,
+            Fatal: self._on_fatal,
+            Trace: self._on_trace,
+        }
+        self._fed: list[Input] = []  # For the next step of this turn.
+
+    @property
+    def name(self) -> str:
+        """R0, R1, ..."""
+        return f"R{self.number}"
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it runs and believes to lead."""
+        return self.core is not None and self.core.state.is_primary
+
+    @property
+    def is_disk_busy(self) -> bool:
+        """Whether storage work is in progress."""
+        return self._job is not None
+
+    # --- Life and death -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the process: open storage, then take the first turn."""
+        assert not self.is_up, f"{self.name} runs already"
+        self.is_up = True
+        self._life += 1
+        self._boots += 1
+        self._store = Store(segment_size=self.world.shape.segment_size)
+        self.world.trace("start", self.number)
+        self._run_job(self._store.open(), self._on_opened)
+
+    def crash(self, *, power: bool) -> None:
+        """Die at once; with `power` the machine dies and unflushed writes are at stake."""
+        if not self.is_up:
+            return
+        self.is_up = self.is_paused = self._turn_due = self._step_waits = False
+        self._life += 1
+        self.core = None
+        self._job = None
+        self._inbox.clear()
+        self._fed.clear()
+        self._wake_at = self.crash_after_outputs = self.crash_after_steps = None
+        self._lost_power = power
+        if power:
+            self.disk.cut_power()
+        else:
+            self.disk.crash_process()
+        self.world.trace("crash", self.number, power)
+        self.world.count("crashes")
+        connections, self.connections = self.connections, {}
+        if not power:  # The machine lives and resets them; a dead machine says nothing.
+            for connection, client in connections.items():
+                self.world.end_stream(self.number, client, connection)
+        self.on_crash(self, power)
+
+    def plan_crash(self, *, power: bool, after_outputs: int | None, after_steps: int | None) -> None:
+        """Die later: before the n-th output from now, or in the n-th step of disk work from now."""
+        self._crash_power = power
+        self.crash_after_outputs, self.crash_after_steps = after_outputs, after_steps
+
+    def pause(self) -> None:
+        """Stop executing; the world goes on, and what arrives waits."""
+        self.is_paused = self.is_up
+
+    def resume(self) -> None:
+        """Go on: hear everything that waited in one step, the time that passed last."""
+        if self.is_paused:
+            self.is_paused = False
+            step_waits, self._step_waits = self._step_waits, False
+            if self.core is not None:
+                self._turn()
+            if step_waits:
+                self.world.scheduler.after(0, self._finish_step, self._life)
+
+    # --- Inputs ---------------------------------------------------------------------------------
+
+    def hear_peer(self, payload: Payload) -> None:
+        """A frame of a peer arrived."""
+        assert payload.envelope is not None
+        # The network carries what peers sent: the type of its payload is wider.
+        self._take(FromPeer(payload.envelope, payload.message))  # type: ignore[arg-type]
+
+    def hear_client(self, connection: int, message: ClientMessage) -> None:
+        """A frame of a client arrived on a live connection."""
+        core = self.core
+        if core is None:
+            return
+        if type(message) is Request or type(message) is Read:
+            self._take(FromClient(connection, message))
+        elif type(message) is Greet:
+            self._answer(connection, self._greeted(core, connection))
+        elif type(message) is StatusGet:
+            self._answer(connection, self._status(core))
+
+    def lose_connection(self, connection: int) -> None:
+        """A client connection ended."""
+        if self.connections.pop(connection, None) is not None:
+            self._take(Link(None, connection, up=False))
+
+    def take(self, item: Input) -> None:
+        """Feed any other input, for example an operator's."""
+        self._take(item)
+
+    def _take(self, item: Input) -> None:
+        if self.core is None:
+            return  # Not listening yet, or dead.
+        self._inbox.append(item)
+        if self.is_paused or self._turn_due:
+            return
+        delay = self.world.shape.turn_delay
+        if delay == 0:
+            self._turn()
+        else:
+            self._turn_due = True
+            self.world.scheduler.after(delay, self._due_turn, self._life)
+
+    def _due_turn(self, life: int) -> None:
+        if life == self._life:
+            self._turn_due = False
+            if not self.is_paused:
+                self._turn()
+
+    def _wake(self, life: int, time: int) -> None:
+        if life == self._life and self._wake_at == time:
+            self._wake_at = None
+            if not self.is_paused:
+                self._turn()
+
+    # --- Turns ----------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        core, world = self.core, self.world
+        assert core is not None
+        now_tick = (world.scheduler.now - self._boot_time) // TICK_US
+        inputs, self._inbox = self._inbox, []
+        if now_tick > self._last_tick:
+            inputs.append(Tick(now_tick - self._last_tick, self._wall_ns()))
+            self._last_tick = now_tick
+        try:
+            while inputs:
+                inputs = self._step(core, now_tick, inputs)
+        except _CrashNowError:
+            self.crash(power=self._crash_power)
+            return
+        self._begin_disk_work()
+        if self.core is not core:
+            return  # A planned crash fell into the first step of the disk's work.
+        # No timer fires without a Tick: one that is due already waits for the next.
+        wake = self._boot_time + max(core.next_deadline_tick, now_tick + 1) * TICK_US
+        if self._wake_at is None or wake < self._wake_at:
+            self._wake_at = wake
+            world.scheduler.at(wake, self._wake, self._life, wake)
+
+    def _step(self, core: Replica, now_tick: int, inputs: list[Input]) -> list[Input]:
+        outputs = core.step(now_tick, inputs)
+        self.steps += 1
+        if self.recorded:
+            self.recorded[-1].append(RecordedStep(now_tick, tuple(inputs), tuple(outputs)))
+        self.world.watch.step(self.number, core.state)
+        carry_out = self._carry_out
+        for output in outputs:
+            if self.crash_after_outputs is not None:
+                if self.crash_after_outputs == 0:
+                    raise _CrashNowError
+                self.crash_after_outputs -= 1
+            carry_out[type(output)](output)
+        fed, self._fed = self._fed, []
+        return fed
+
+    def _wall_ns(self) -> int:
+        return EPOCH_NS + self.world.scheduler.now * 1000 + self.wall_offset_ns
+
+    # --- Outputs --------------------------------------------------------------------------------
+
+    def _on_send(self, output: Send) -> None:
+        world = self.world
+        world.watch.send(self.number, output)
+        payload = Payload(output.message, output.envelope, 0)
+        for destination in output.replicas:
+            world.network.send(self.number, destination, payload)
+
+    def _on_to_client(self, output: ToClient) -> None:
+        self.world.watch.to_client(self.number, output)
+        self._answer(output.connection, output.message)
+
+    def _on_append(self, output: WalAppend) -> None:
+        self.world.watch.append(self.number, output)
+        self._store.put(output)
+
+    def _on_superblock_write(self, output: SuperblockWrite) -> None:
+        self.world.watch.image(self.number, output)
+        self._store.put(output)
+
+    def _on_wal_read(self, output: WalRead) -> None:
+        self._store.put(output)
+
+    def _on_apply(self, output: Apply) -> None:
+        self.world.watch.apply(self.number, output)
+        results = self.machine.apply(output.op, output.timestamp, output.items)
+        self._fed.append(Applied(output.op, results))
+        if output.op % 32 == 0:
+            self.world.watch.state(self.number, output.op, self.machine.digest())
+
+    def _on_query(self, output: Query) -> None:
+        answers = self.machine.query(output.op, output.now_tick, output.items)
+        self._fed.append(Queried(tuple(Answer(*answer) for answer in answers)))
+
+    def _on_transfer_done(self, output: TransferDone) -> None:
+        self.world.trace("transfer done", self.number, output.handed_over)
+
+    def _on_fatal(self, output: Fatal) -> None:
+        violate("fatal", f"{self.name} stopped by itself: {output.code}: {output.text}")
+
+    def _on_trace(self, output: Trace) -> None:
+        self.world.trace(output.event, self.number, *output.fields)
+        self.world.count(output.event)
+
+    # --- Clients --------------------------------------------------------------------------------
+
+    def _answer(self, connection: int, message: ServerMessage) -> None:
+        client = self.connections.get(connection)
+        if client is not None and self.core is not None:
+            payload = Payload(message, self._envelope(self.core), connection)
+            self.world.network.send_on_stream(self.number, client, payload)
+
+    def _envelope(self, core: Replica) -> Envelope:
+        # The view that clients hear of is a durable one, like every other (R-ENV).
+        return core.state.envelope()
+
+    def _greeted(self, core: Replica, connection: int) -> Greeted:
+        report = core.report()
+        limits = self.options.limits
+        return Greeted(
+            wire_version=WIRE_VERSION,
+            cluster=report.cluster,
+            replica=report.replica,
+            members=tuple(Member(replica, address_of(replica)) for replica in report.configuration.voters),
+            view=report.view,
+            primary=report.primary,
+            connection=connection,
+            request_size_max=limits.request_size_max,
+            window=limits.session_window,
+            release=report.release,
+        )
+
+    def _status(self, core: Replica) -> StatusReport:
+        report = core.report()
+        return StatusReport(
+            replica=report.replica,
+            status=report.status,
+            is_primary=report.is_primary,
+            view=report.view,
+            log_view=report.log_view,
+            head=report.head,
+            commit=report.commit,
+            applied=report.applied,
+            state_op=report.applied,
+            state_digest=self.machine.digest(),
+            peers=report.peers,
+            counters=report.counters,
+        )
+
+    # --- Disk -----------------------------------------------------------------------------------
+
+    def _begin_disk_work(self) -> None:
+        if self._job is None:
+            job = self._store.take()
+            if job is not None:
+                self._run_job(job, self._on_completions)
+
+    def _run_job(self, job: Job[Any], done: Callable[[Any], None]) -> None:
+        self._job, self._job_done = job, done
+        self._advance_job(None)
+
+    def _advance_job(self, result: object) -> None:
+        """Give the job its last result; begin its next step, which completes some time later."""
+        job = self._job
+        assert job is not None
+        try:
+            step = job.send(result)
+        except StopIteration as ended:
+            self._job = None
+            self._job_done(ended.value)
+            return
+        if self.crash_after_steps is not None:
+            if self.crash_after_steps == 0:
+                self.disk.begin(step)
+                self.crash(power=self._crash_power)
+                return
+            self.crash_after_steps -= 1
+        self.disk.begin(step)
+        speed = self.world.shape.disk
+        self._job_steps += 1
+        bits = self.world.choices.bits(("disk", self.number, self._job_steps))
+        if type(step) is Flush:
+            delay = latency_of(bits, speed.flush_min, speed.flush_mean)
+        else:
+            delay = latency_of(bits, speed.step_min, speed.step_mean)
+        self.world.scheduler.after(delay, self._finish_step, self._life)
+
+    def _finish_step(self, life: int) -> None:
+        if life != self._life or self._job is None:
+            return
+        if self.is_paused:
+            self._step_waits = True
+        else:
+            self._advance_job(self.disk.finish())
+
+    def _on_opened(self, start: Start) -> None:
+        world = self.world
+        self.core = Replica(self.options)
+        if self._boots > 1:
+            self.machine = Orders()  # Nothing of the last boot's state is left.
+        self._boot_time = world.scheduler.now
+        self._last_tick = 0
+        if world.shape.record:
+            self.recorded.append([])
+        world.watch.start(self.number, start, self._durable_scan(start))
+        self._inbox.append(start)
+        self._turn()
+
+    def _durable_scan(self, start: Start) -> Scan:
+        """What opening the storage would find after a power cut now."""
+        # Only after a crash of the process may the page cache show more than the medium holds.
+        if self._lost_power or self._boots == 1:
+            return start.scan
+        shadow = self.disk.after_power_cut()
+        return run(shadow, Store(segment_size=self.world.shape.segment_size).open()).scan
+
+    def _on_completions(self, completions: tuple[Input, ...]) -> None:
+        watch = self.world.watch
+        for completion in completions:
+            if type(completion) is WalDone:
+                watch.append_done(self.number, completion.sequence)
+            elif type(completion) is SuperblockDone:
+                watch.image_done(self.number, completion.sequence)
+        self._inbox.extend(completions)
+        if completions:
+            self._turn()
+        else:
+            self._begin_disk_work()

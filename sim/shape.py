@@ -1,0 +1,81 @@
+"""The fixed circumstances of one run: sizes, limits, timers, speeds, workload and kinds of faults."""
+
+from __future__ import annotations
+
+import attrs
+
+from sim.network import NetworkFaults
+from trio_pb.core.config import Limits, Options, Timeouts
+
+__all__ = ["DiskSpeed", "FaultPlan", "Shape", "WorkloadPlan", "address_of"]
+
+
+@attrs.frozen(kw_only=True)
+class DiskSpeed:
+    """Latencies of the disks, in microseconds."""
+
+    step_min: int = 20
+    step_mean: int = 30
+    flush_min: int = 100
+    flush_mean: int = 300
+
+
+@attrs.frozen(kw_only=True)
+class WorkloadPlan:
+    """What the clients do."""
+
+    operations: int = 0  # Per client.
+    in_flight: int = 1  # Operations of one client at once.
+    think_mean: int = 20_000  # Microseconds between the end of one and the start of the next.
+    customers: int = 4  # Shared by all clients when `shared`, else this many each.
+    shared: bool = False
+    reads: float = 0.2
+    reads_here: float = 0.0  # Share of the reads that any replica may answer.
+    scans: float = 0.02
+    overwrites: float = 0.0
+    keys: float = 0.0  # Orders with an idempotency key.
+    deadline_ms: int = 600_000
+
+
+@attrs.frozen(kw_only=True)
+class FaultPlan:
+    """Which faults exist in a run; times in microseconds, counts over the whole fault phase."""
+
+    duration: int = 0
+    crashes: int = 0
+    power_cuts: int = 0  # Of all machines at once.
+    pauses: int = 0
+    partitions: int = 0
+    down_mean: int = 300_000
+    pause_mean: int = 400_000
+    partition_mean: int = 700_000
+    process_share: float = 0.5  # Crashes that kill the process only, so that the page cache survives.
+
+
+@attrs.frozen(kw_only=True)
+class Shape:
+    """Everything that a run draws before it starts."""
+
+    replicas: int = 3
+    clients: int = 1
+    limits: Limits = attrs.field(factory=Limits)
+    timeouts: Timeouts = attrs.field(factory=Timeouts)
+    network: NetworkFaults = attrs.field(factory=NetworkFaults)
+    disk: DiskSpeed = attrs.field(factory=DiskSpeed)
+    workload: WorkloadPlan = attrs.field(factory=WorkloadPlan)
+    faults: FaultPlan = attrs.field(factory=FaultPlan)
+    codec: bool = False  # Messages travel as bytes.
+    record: bool = False  # Record every input and replay the cores at the end (INV-32).
+    turn_delay: int = 0  # Microseconds that a replica lets inputs gather before it takes a step.
+    clock_spread_ms: int = 0  # Wall clocks differ by up to this much, either way.
+    segment_size: int = 64 * 1024
+
+    def options(self, seed: int) -> Options:
+        """What each replica is told."""
+        addresses = tuple((replica, address_of(replica)) for replica in range(self.replicas))
+        return Options(limits=self.limits, timeouts=self.timeouts, seed=seed, addresses=addresses)
+
+
+def address_of(replica: int) -> str:
+    """The advertised address of a simulated replica."""
+    return f"replica-{replica}:7400"

@@ -1,0 +1,171 @@
+"""What clients do, and the history of what they asked and heard.
+
+Customers place orders with rising numbers and read what they placed. Every order's text is unique, so
+that the history can tell how often each was executed. An operation without an answer stays in the
+history as one whose outcome is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from sim.choices import Choices, latency_of
+from sim.scheduler import Scheduler
+from sim.shape import WorkloadPlan
+from trio_pb.app.orders import (
+    PLACE,
+    READ,
+    SCAN,
+    PlaceOrder,
+    ReadCustomer,
+    ScanCustomers,
+    encode_place,
+    encode_read,
+    encode_scan,
+)
+from trio_pb.core.client_ports import Failure, Success
+
+if TYPE_CHECKING:
+    from sim.client import SimClient
+
+__all__ = ["History", "Operation", "Workload"]
+
+
+@attrs.define(eq=False)
+class Operation:
+    """One call of a client, from its beginning to its outcome."""
+
+    token: int  # Unique in the run.
+    client: str
+    code: int
+    body: bytes
+    is_read: bool
+    customer: int = 0
+    here: bool = False  # A read that any replica may answer.
+    cursor: bytes = b""
+    scan: int | None = None  # Token of a scan's first page.
+    deadline_ms: int = 600_000
+    begun: int = 0  # Virtual microseconds.
+    ended: int | None = None
+    floor: int = 0  # The highest op that anyone had heard of when it began.
+    outcome: Success | Failure | None = None
+
+    @property
+    def op(self) -> int | None:
+        """The op of its answer."""
+        return self.outcome.reply.op if isinstance(self.outcome, Success) else None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the cluster answered."""
+        return isinstance(self.outcome, Success)
+
+
+class History:
+    """Every operation of a run, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.heard = 0  # The highest op in any answer so far.
+
+    def begin(self, operation: Operation, now: int) -> None:
+        """A client calls."""
+        operation.begun = now
+        operation.floor = self.heard
+        self.operations.append(operation)
+
+    def end(self, operation: Operation, outcome: Success | Failure, now: int) -> None:
+        """A client hears."""
+        assert operation.ended is None, f"token {operation.token} ends twice"
+        operation.ended = now
+        operation.outcome = outcome
+        if operation.op is not None:
+            self.heard = max(self.heard, operation.op)
+
+    @property
+    def succeeded(self) -> int:
+        """Operations with an answer."""
+        return sum(1 for operation in self.operations if operation.succeeded)
+
+
+class Workload:
+    """Keeps one client busy until its share is done."""
+
+    def __init__(
+        self, client: SimClient, index: int, plan: WorkloadPlan, choices: Choices, scheduler: Scheduler
+    ) -> None:
+        self.client = client
+        self.plan = plan
+        self.remaining = plan.operations
+        self._index = index
+        self._choices = choices
+        self._scheduler = scheduler
+        self._made = 0
+        self._orders: dict[int, int] = {}  # Customer -> last order number used.
+        client.on_completed = self._on_completed
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was asked and answered."""
+        return self.remaining == 0 and not self.client.pending
+
+    def start(self) -> None:
+        """Begin the first operations."""
+        for lane in range(min(self.plan.in_flight, self.remaining)):
+            self._scheduler.after(1000 + lane, self._next)
+
+    def _on_completed(self, operation: Operation) -> None:
+        outcome = operation.outcome
+        if operation.code == SCAN and isinstance(outcome, Success) and outcome.reply.cursor:
+            self.client.submit(
+                attrs.evolve(
+                    operation,
+                    token=self._token(),
+                    cursor=outcome.reply.cursor,
+                    scan=operation.scan or operation.token,
+                    ended=None,
+                    outcome=None,
+                )
+            )
+            return
+        think = latency_of(self._choices.bits(("think", self._index, self._made)), 0, self.plan.think_mean)
+        self._scheduler.after(think, self._next)
+
+    def _token(self) -> int:
+        self._made += 1
+        return (self._index << 24) + self._made
+
+    def _next(self) -> None:
+        if self.remaining == 0:
+            return
+        self.remaining -= 1
+        token = self._token()
+        bits = self._choices.bits(("operation", self._index, self._made))
+        kind = (bits & 0xFFFF) / 0x10000
+        plan = self.plan
+        chosen = (bits >> 16) % plan.customers
+        customer = chosen if plan.shared else chosen + 1000 * (self._index + 1)
+        if kind < plan.scans:
+            operation = self._scan(token, bits)
+        elif kind < plan.scans + plan.reads:
+            here = (bits >> 32 & 0xFF) < plan.reads_here * 256
+            body = encode_read(ReadCustomer(customer))
+            operation = Operation(token, self.client.name, READ, body, is_read=True, customer=customer, here=here)
+        else:
+            operation = self._order(token, customer, bits >> 32)
+        operation.deadline_ms = plan.deadline_ms
+        self.client.submit(operation)
+
+    def _scan(self, token: int, bits: int) -> Operation:
+        body = encode_scan(ScanCustomers(0, 1 + (bits >> 24) % 4))
+        return Operation(token, self.client.name, SCAN, body, is_read=True)
+
+    def _order(self, token: int, customer: int, bits: int) -> Operation:
+        number = self._orders.get(customer, 0) + 1
+        self._orders[customer] = number
+        overwrite = (bits & 0xFF) < self.plan.overwrites * 256
+        key = token.to_bytes(8, "big") if (bits >> 8 & 0xFF) < self.plan.keys * 256 else None
+        order = PlaceOrder(customer, number, f"laptop {token}", overwrite, key)
+        return Operation(token, self.client.name, PLACE, encode_place(order), is_read=False, customer=customer)

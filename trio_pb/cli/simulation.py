@@ -1,0 +1,92 @@
+"""`trio-pb sim`: clusters in simulation, each of them decided by one seed."""
+
+from __future__ import annotations
+
+import os
+
+from cyclopts import App
+
+from sim.run import RunReport, SweepReport, replay_command, sweep
+from trio_pb.cli.output import ExitCode, errors, print_json, progress_bar
+from trio_pb.errors import ConfigError
+
+__all__ = ["app"]
+
+app = App(name="sim", help="Run clusters in simulation, each from a seed.", help_format="plaintext")
+
+SEEDS = 100
+FAILURES_MAX = 10  # Enough to see a pattern; the rest of a broken build would say the same.
+
+
+@app.command
+def run(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, json: bool = False) -> int:
+    """Run clusters under loss, delay, duplication, reordering, partitions and crashes, and check every invariant.
+
+    Exit code 1 if a seed failed; what is printed of it includes the command that replays it.
+
+    Args:
+        seeds: how many to run; it stops after 10 failures.
+        first_seed: the first of them; the others follow it.
+        jobs: processes to run them in; by default one per core.
+        json: print one JSON object.
+    """
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: must be at least 1")
+    if first_seed < 0:
+        raise ConfigError(f"--first-seed {first_seed}: must not be negative")
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: must be at least 1")
+    with progress_bar(errors()) as bar:
+        task = bar.add_task("seeds", total=seeds, note="")
+
+        def show(report: SweepReport) -> None:
+            note = f"{len(report.failures)} failed" if report.failures else ""
+            bar.update(task, completed=report.seeds, note=note)
+
+        workers = min(jobs or os.cpu_count() or 1, seeds)
+        report = sweep(first_seed, seeds, workers, show, FAILURES_MAX)
+    if json:
+        print_json(_fields(report))
+    else:
+        _print(report)
+    return ExitCode.FAILED if report.failures else ExitCode.OK
+
+
+def _fields(report: SweepReport) -> dict[str, object]:
+    return {
+        "first_seed": report.first_seed,
+        "seeds": report.seeds,
+        "failed": len(report.failures),
+        "failures": [_failure_fields(run) for run in report.failures],
+        "committed_median": report.committed_median,
+        "counts": dict(sorted(report.counts.items())),
+        "cpu_seconds": round(report.cpu_seconds, 3),
+        "wall_seconds": round(report.wall_seconds, 3),
+    }
+
+
+def _failure_fields(run: RunReport) -> dict[str, object]:
+    assert run.failure is not None
+    failure = run.failure
+    return {
+        "seed": run.seed,
+        "rule": failure.rule,
+        "text": failure.text,
+        "where": failure.where,
+        "replay": replay_command(run.seed),
+    }
+
+
+def _print(report: SweepReport) -> None:
+    for run in report.failures:
+        assert run.failure is not None
+        print(f"seed {run.seed} FAILED: {run.failure.rule}: {run.failure.text}")
+        print(f"  at {run.failure.where}")
+        print(run.failure.story)
+        print(f"  replay: {replay_command(run.seed)}")
+    last = report.first_seed + report.seeds - 1
+    print(
+        f"{report.seeds} seeds, {report.first_seed} to {last}: {len(report.failures)} failed, "
+        f"{report.committed_median} commits in the median, {report.wall_seconds:.1f} s"
+    )
+    print(", ".join(f"{name} {count}" for name, count in sorted(report.counts.items())))

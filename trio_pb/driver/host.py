@@ -1,0 +1,226 @@
+"""One task owns one replica: it takes what is ready, steps, and carries out what comes of it.
+
+A turn is synchronous, so it is atomic: nothing in it waits for storage, sockets or other tasks.
+Within a turn: frames to peers leave first, then storage work goes to its thread, then the state
+machine executes; its results are fed to another step of the same turn; replies leave last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from trio_pb.codec.wire import encode_peer, encode_server
+from trio_pb.core.messages import Envelope
+from trio_pb.core.ports import (
+    Answer,
+    Applied,
+    Apply,
+    Fatal,
+    Input,
+    Output,
+    Queried,
+    Query,
+    Report,
+    Send,
+    Start,
+    SuperblockWrite,
+    Tick,
+    ToClient,
+    Trace,
+    TransferDone,
+    WalAppend,
+    WalRead,
+)
+from trio_pb.driver.clock import Alarm, Clock
+from trio_pb.driver.disk_thread import DiskThread, StorageWork
+from trio_pb.driver.durability import Durability
+from trio_pb.driver.inbox import Inbox
+from trio_pb.driver.reception import envelope_of
+from trio_pb.driver.transport import Transport
+from trio_pb.errors import ReplicaStoppedError
+
+__all__ = ["Core", "Machine", "ReplicaHost"]
+
+logger = logging.getLogger(__name__)
+
+
+class Core(Protocol):
+    """The protocol core, `core.replica.Replica`: the seam of both worlds."""
+
+    @property
+    def next_deadline_tick(self) -> int:
+        """The earliest tick at which a timer could fire."""
+        ...
+
+    def step(self, now_tick: int, inputs: Sequence[Input]) -> list[Output]:
+        """Take what happened and return what to do."""
+        ...
+
+    def report(self) -> Report:
+        """Where the replica stands."""
+        ...
+
+
+class Machine(Protocol):
+    """The application, `app.machine.StateMachine`: deterministic, synchronous."""
+
+    def apply(self, op: int, timestamp: int, items: Sequence[tuple[int, bytes, int, bytes]]) -> tuple[bytes, ...]:
+        """Execute (index, client, code, body) items in order; one result each."""
+        ...
+
+    def query(
+        self, op: int, now_tick: int, items: Sequence[tuple[int, int, int, bytes, bytes]]
+    ) -> tuple[tuple[int, bytes, bytes, str], ...]:
+        """Evaluate (token, connection, code, body, cursor) items; (token, result, cursor, error) each."""
+        ...
+
+    def digest(self) -> bytes:
+        """blake2b-256 of the whole state."""
+        ...
+
+
+class ReplicaHost:
+    """Runs `core` in the real world. `start` comes from opening the storage (R-SCAN)."""
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        start: Start,
+        machine: Machine,
+        clock: Clock,
+        inbox: Inbox,
+        disk: DiskThread,
+        transport: Transport,
+        durability: Durability,
+    ) -> None:
+        self._core = core
+        self._start = start
+        self._machine = machine
+        self._clock = clock
+        self._inbox = inbox
+        self._disk = disk
+        self._transport = transport
+        self._durability = durability
+        self._alarm = Alarm()
+        self._last_tick = 0  # Of the last Tick.
+        self._storage_work: list[StorageWork] = []  # Of the step being carried out.
+        self._machine_work: list[Apply | Query] = []  # Likewise.
+        self._client_envelope: Envelope | None = None  # Made once per step that answers clients.
+        self._transfer_done = trio.Event()
+        self._turned = trio.lowlevel.ParkingLot()
+        # Every handler takes its own class of output: which one, the key says and a type cannot.
+        self._carry_out: dict[type[Output], Callable[..., None]] = {
+            Send: self._on_send,
+            ToClient: self._on_to_client,
+            WalAppend: self._on_write,
+            SuperblockWrite: self._on_write,
+            WalRead: self._storage_work.append,
+            Apply: self._machine_work.append,
+            Query: self._machine_work.append,
+            TransferDone: self._on_transfer_done,
+            Fatal: self._on_fatal,
+            Trace: self._on_trace,
+        }
+        self.turns = 0
+
+    def take_first_turn(self) -> None:
+        """Let the core begin from what the storage held.
+
+        Raises:
+            ReplicaStoppedError: it refused to.
+        """
+        self._turn([self._start])
+
+    async def run(self) -> None:
+        """Take turns until something ends the replica.
+
+        Raises:
+            ReplicaStoppedError: the core or the disk said that this replica must not go on.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._alarm.run, self._inbox.ring)
+            try:
+                while True:
+                    self._turn(await self._inbox.take_all())
+            except ReplicaStoppedError as error:
+                stopped = error
+            nursery.cancel_scope.cancel()
+        raise stopped  # Out here, so that no exception group wraps it.
+
+    async def wait_transfer_done(self) -> None:
+        """Return when the core answered a Transfer."""
+        await self._transfer_done.wait()
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Return after the first turn from now on that leaves `condition` true, or at once."""
+        while not condition():
+            await self._turned.park()
+
+    # --- A turn -------------------------------------------------------------------------------
+
+    def _turn(self, inputs: list[Input]) -> None:
+        """Feed `inputs`, and whatever executing the outputs gives, until nothing is left to do."""
+        now_tick = self._clock.now_tick()
+        if now_tick > self._last_tick:
+            # Last in its step: a process that was paused first hears what waited (PROTOCOL 4.1).
+            inputs.append(Tick(now_tick - self._last_tick, self._clock.wall_ns()))
+            self._last_tick = now_tick
+        self._durability.note_completions(inputs)
+        while inputs:
+            for output in self._core.step(now_tick, inputs):
+                self._carry_out[type(output)](output)
+            self._client_envelope = None
+            self._transport.flush_peers()
+            # After the sends: from here on the disk thread competes with us for the interpreter.
+            if self._storage_work:
+                self._disk.put(self._storage_work)
+                self._storage_work.clear()
+            inputs = [self._execute(work) for work in self._machine_work]
+            self._machine_work.clear()
+        self._transport.flush_clients()
+        # A deadline in the past waits for the next tick: without one no timer can fire.
+        self._alarm.set(self._clock.time_of(max(self._core.next_deadline_tick, now_tick + 1)))
+        self.turns += 1
+        if self._turned:
+            self._turned.unpark_all()
+
+    def _execute(self, work: Apply | Query) -> Input:
+        if type(work) is Apply:
+            return Applied(work.op, self._machine.apply(work.op, work.timestamp, work.items))
+        assert type(work) is Query
+        answers = self._machine.query(work.op, work.now_tick, work.items)
+        return Queried(tuple(Answer(*answer) for answer in answers))
+
+    # --- Outputs ------------------------------------------------------------------------------
+
+    def _on_send(self, output: Send) -> None:
+        self._durability.check(output.requires)
+        message = output.message
+        self._transport.put_peers(output.replicas, encode_peer(output.envelope, message), type(message))
+
+    def _on_to_client(self, output: ToClient) -> None:
+        envelope = self._client_envelope
+        if envelope is None:
+            envelope = envelope_of(self._core.report(), self._durability.superblock.view)
+            self._client_envelope = envelope
+        self._transport.put_client(output.connection, encode_server(envelope, output.message))
+
+    def _on_write(self, output: WalAppend | SuperblockWrite) -> None:
+        self._durability.note_write(output)
+        self._storage_work.append(output)
+
+    def _on_transfer_done(self, output: TransferDone) -> None:
+        logger.info("leadership %s", "handed over" if output.handed_over else "not handed over")
+        self._transfer_done.set()
+
+    def _on_fatal(self, output: Fatal) -> None:
+        raise ReplicaStoppedError(output.code, output.text)
+
+    def _on_trace(self, output: Trace) -> None:
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s %s", output.event, " ".join(f"{name}={value}" for name, value in output.fields))

@@ -1,0 +1,44 @@
+"""Frames on their way in over one connection, decoded chunk by chunk."""
+
+from __future__ import annotations
+
+import trio
+
+from trio_pb.codec.frames import FrameReader
+from trio_pb.codec.wire import Decoded, decode
+
+__all__ = ["Incoming"]
+
+CHUNK_SIZE = 128 * 1024
+
+
+class Incoming:
+    """The receiving half of a connection. Memory is bounded by one frame and one chunk."""
+
+    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+        self._stream = stream
+        self._reader = FrameReader()
+        self.bytes_received = 0
+        self.frames_unknown = 0  # Of kinds that a later release may have: dropped (PROTOCOL 3.1).
+
+    async def receive(self) -> list[Decoded]:
+        """Wait for at least one complete frame and return all that came with it; [] at the end.
+
+        Raises:
+            RemoteProtocolError: the bytes are no frames of ours; the connection is spent.
+            trio.BrokenResourceError: the connection broke.
+        """
+        while True:
+            data = await self._stream.receive_some(CHUNK_SIZE)
+            if not data:
+                return []
+            self.bytes_received += len(data)
+            messages: list[Decoded] = []
+            for frame in self._reader.feed(bytes(data)):
+                message = decode(frame)
+                if message is None:
+                    self.frames_unknown += 1
+                else:
+                    messages.append(message)
+            if messages:
+                return messages
