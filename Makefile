@@ -27,12 +27,15 @@ demo: $(READY)
 test: $(READY)
 	@$(BIN)/python -m pytest
 
+# All of them, even when one fails: one run tells everything.
 check: $(READY)
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/pyright --warnings
-	@$(BIN)/python -m pytest --quiet tests/test_layers.py
+	@failed=; \
+	$(BIN)/ruff format --check . || failed=1; \
+	$(BIN)/ruff check . || failed=1; \
+	$(BIN)/mypy || failed=1; \
+	$(BIN)/pyright --warnings || failed=1; \
+	$(BIN)/python -m pytest --quiet tests/test_layers.py || failed=1; \
+	[ -z "$$failed" ]
 
 setup: $(READY)
 

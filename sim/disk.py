@@ -10,7 +10,6 @@ makes nothing durable either.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import attrs
 
@@ -43,9 +42,6 @@ class _File:
     unflushed: list[_Write] = attrs.field(factory=list[_Write])
 
 
-_Handler: TypeAlias = "Callable[[FakeDisk, Step], object]"
-
-
 class FakeDisk:
     """Files in memory; satisfies `trio_pb.storage.disk.Disk`, and can also be driven half a step at a time."""
 
@@ -57,6 +53,15 @@ class FakeDisk:
         self._writes = 0
         self._power_cuts = 0
         self._pending: Step | None = None  # Begun, not finished.
+        self._finishers: dict[type[Step], Callable[[Step], object]] = {
+            steps.Write: self._finish_write,
+            steps.Read: self._finish_read,
+            steps.Flush: self._finish_flush,
+            steps.Allocate: self._finish_allocate,
+            steps.ListFiles: self._finish_list,
+            steps.Rename: self._finish_rename,
+            steps.Remove: self._finish_remove,
+        }
 
     # --- Steps ------------------------------------------------------------------------------
 
@@ -77,12 +82,21 @@ class FakeDisk:
         step = self._pending
         assert step is not None, "no step was begun"
         self._pending = None
-        return _FINISH[type(step)](self, step)
+        return self._finishers[type(step)](step)
 
     @property
     def is_clean(self) -> bool:
         """Whether a power cut now would lose nothing."""
         return not any(file.unflushed or not file.entry_durable for file in self._files.values())
+
+    @property
+    def writes(self) -> int:
+        """Writes so far; names the latest one."""
+        return self._writes
+
+    def has_unflushed_since(self, write: int) -> bool:
+        """Whether anything written after write number `write` is still at stake."""
+        return any(file.unflushed and file.unflushed[-1].number > write for file in self._files.values())
 
     # --- Crashes ----------------------------------------------------------------------------
 
@@ -120,7 +134,7 @@ class FakeDisk:
         if step is None or type(step) in (steps.Write, steps.Read, steps.ListFiles, steps.Flush):
             return  # The write's sectors have fates of their own; an unfinished flush promises nothing.
         if self._choices.flag(("step took place", self.owner, self._power_cuts, self._writes), 0.5):
-            _FINISH[type(step)](self, step)
+            self._finishers[type(step)](step)
 
     def _decide_fates(self, file: _File) -> None:
         writes = file.unflushed
@@ -218,14 +232,3 @@ def _roll_back(data: bytearray, writes: list[_Write]) -> None:
         data[write.offset : end] = write.before
         if len(write.before) < len(write.data):
             del data[end:]  # The write made the file longer.
-
-
-_FINISH: dict[type[Step], _Handler] = {
-    steps.Write: FakeDisk._finish_write,  # noqa: SLF001 (our own table of methods)
-    steps.Read: FakeDisk._finish_read,  # noqa: SLF001
-    steps.Flush: FakeDisk._finish_flush,  # noqa: SLF001
-    steps.Allocate: FakeDisk._finish_allocate,  # noqa: SLF001
-    steps.ListFiles: FakeDisk._finish_list,  # noqa: SLF001
-    steps.Rename: FakeDisk._finish_rename,  # noqa: SLF001
-    steps.Remove: FakeDisk._finish_remove,  # noqa: SLF001
-}

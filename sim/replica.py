@@ -14,6 +14,7 @@ from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
 from trio_pb.app.orders import Orders
 from trio_pb.codec.wire import WIRE_VERSION
+from trio_pb.core import messages
 from trio_pb.core.config import Options
 from trio_pb.core.durable import Scan
 from trio_pb.core.messages import (
@@ -22,7 +23,6 @@ from trio_pb.core.messages import (
     Greet,
     Greeted,
     Member,
-    Read,
     Request,
     ServerMessage,
     StatusGet,
@@ -53,7 +53,7 @@ from trio_pb.core.ports import (
     WalRead,
 )
 from trio_pb.core.replica import Replica
-from trio_pb.storage.disk import Flush, Job, run
+from trio_pb.storage.disk import Flush, Job, Read, Write, run
 from trio_pb.storage.store import Store
 
 __all__ = ["RecordedStep", "SimReplica", "World"]
@@ -127,6 +127,7 @@ class SimReplica:
         self._store = Store(segment_size=world.shape.segment_size)
         self._job: Job[Any] | None = None  # Its value depends on the job.
         self._job_done: Callable[[Any], None] = self._on_opened
+        self._job_write = 0  # The disk's latest write when the job began.
         self._job_steps = 0
         self._step_waits = False  # A step of disk work completed while we were paused.
         # Each handler takes one class of output, which the table's type cannot say.
@@ -227,7 +228,7 @@ class SimReplica:
         core = self.core
         if core is None:
             return
-        if type(message) is Request or type(message) is Read:
+        if type(message) is Request or type(message) is messages.Read:
             self._take(FromClient(connection, message))
         elif type(message) is Greet:
             self._answer(connection, self._greeted(core, connection))
@@ -412,25 +413,31 @@ class SimReplica:
 
     def _run_job(self, job: Job[Any], done: Callable[[Any], None]) -> None:
         self._job, self._job_done = job, done
+        self._job_write = self.disk.writes
         self._advance_job(None)
 
     def _advance_job(self, result: object) -> None:
-        """Give the job its last result; begin its next step, which completes some time later."""
-        job = self._job
+        """Give the job its last result and begin its next step."""
+        job, disk = self._job, self.disk
         assert job is not None
-        try:
-            step = job.send(result)
-        except StopIteration as ended:
-            self._job = None
-            self._job_done(ended.value)
-            return
-        if self.crash_after_steps is not None:
-            if self.crash_after_steps == 0:
-                self.disk.begin(step)
-                self.crash(power=self._crash_power)
+        while True:
+            try:
+                step = job.send(result)
+            except StopIteration as ended:
+                self._job = None
+                self._job_done(ended.value)
                 return
-            self.crash_after_steps -= 1
-        self.disk.begin(step)
+            disk.begin(step)
+            if self.crash_after_steps is not None:
+                if self.crash_after_steps == 0:
+                    self.crash(power=self._crash_power)
+                    return
+                self.crash_after_steps -= 1
+            if type(step) is not Write and type(step) is not Read:
+                break
+            # Reads and writes go on at once: whether a write was never made or lost is the same to a
+            # power cut, and a planned crash can still fall between two of them.
+            result = disk.finish()
         speed = self.world.shape.disk
         self._job_steps += 1
         bits = self.world.choices.bits(("disk", self.number, self._job_steps))
@@ -471,6 +478,8 @@ class SimReplica:
 
     def _on_completions(self, completions: tuple[Input, ...]) -> None:
         watch = self.world.watch
+        if completions and self.disk.has_unflushed_since(self._job_write):
+            violate("INV-8", f"{self.name}: storage reports work as durable that a power cut would undo")
         for completion in completions:
             if type(completion) is WalDone:
                 watch.append_done(self.number, completion.sequence)

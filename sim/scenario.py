@@ -40,6 +40,7 @@ from trio_pb.app.orders import (
     encode_read,
 )
 from trio_pb.core.client_ports import Success
+from trio_pb.core.messages import Status
 from trio_pb.core.ports import Transfer
 from trio_pb.core.state import State
 
@@ -128,7 +129,7 @@ class Cluster:
         self._default: SimClient | None = None
         self._tokens = 0
         self.sim.start()
-        self.run_until(lambda: any(view.is_primary for view in self._views()), "a first primary")
+        self.run_until(self._is_ready, "a first primary that everybody follows")
 
     # --- Clients --------------------------------------------------------------------------------
 
@@ -245,6 +246,10 @@ class Cluster:
         digests = {replica.machine.digest() for replica in replicas}
         assert len(digests) == 1, f"{len(digests)} states after the same op"
         check_history(self.sim.facts, self.sim.history, self.sim.executed.model)
+
+    def _is_ready(self) -> bool:
+        running = all(replica.core is not None for replica in self.sim.replicas)
+        return running and all(view.state.status is Status.NORMAL and view.view > 0 for view in self._views())
 
     def _views(self) -> list[ReplicaView]:
         return [ReplicaView(replica) for replica in self.sim.replicas]

@@ -340,7 +340,7 @@ class EligibleVoters(Oracle):
 
     def _demand(self, replica: int, kind: str, forbidden: set[Status]) -> None:
         status = self._status.get(replica)
-        if status in forbidden:
+        if status is not None and status in forbidden:
             violate("INV-26", f"R{replica} sends {kind} while {status.name.lower()}")
 
 

@@ -67,7 +67,7 @@ def _replica_line(replica: SimReplica) -> str:
     unfit = f" unfit ({', '.join(sorted(state.unfit))})" if state.unfit else ""
     abdicated = " abdicated" if state.abdicated else ""
     return (
-        f"{replica.name}: {role}{abdicated}{unfit} view {state.view} (durable {state.durable_view}) log_view {state.log_view}"
-        f" head {state.log.head} commit {state.commit_max} applied {state.applied} acked {state.acked}"
-        f" durable {state.log.durable_prefix} disk {'busy' if replica.is_disk_busy else 'idle'}"
+        f"{replica.name}: {role}{abdicated}{unfit} view {state.view} (durable {state.durable_view})"
+        f" log_view {state.log_view} head {state.log.head} commit {state.commit_max} applied {state.applied}"
+        f" acked {state.acked} durable {state.log.durable_prefix} disk {'busy' if replica.is_disk_busy else 'idle'}"
     )

@@ -1,4 +1,4 @@
-"""Shadow oracles: would the disks keep, right now, what was just promised? (INV-8 to 13, 31)
+"""Shadow oracles: would the disks keep, right now, what was just promised (INV-8 to 13, 31).
 
 A broken promise is found at the moment it is made, not when a rare crash turns it into a loss.
 """

@@ -38,7 +38,7 @@ class ReferenceModel:
         self.op = prepare.op
         items: list[ApplyItem] = []
         owners: list[tuple[bytes, int, int]] = []
-        requests = prepare.requests() if prepare.kind is PrepareKind.BATCH else []
+        requests = prepare.requests() if prepare.kind is PrepareKind.BATCH else ()
         for index, request in enumerate(requests):
             session = self._sessions.get(request.client)
             if request.code == CODE_REGISTER:
@@ -87,7 +87,7 @@ class ExecutedOnce(Oracle):
         if expected is not None and tuple(apply.items) != expected:
             violate(
                 "INV-18",
-                f"R{replica} executes {len(apply.items)} requests at op {apply.op}, the model {len(expected)}, or others",
+                f"R{replica} executes {len(apply.items)} requests at op {apply.op}, the model {len(expected)}",
             )
 
     def on_to_client(self, replica: int, message: Reply | Reject) -> None:
@@ -97,11 +97,9 @@ class ExecutedOnce(Oracle):
             return
         expected = self.model.results.get((message.client, message.op, message.number))
         if expected is None:
-            violate(
-                "INV-19", f"R{replica} answers number {message.number} with op {message.op}, where it was not executed"
-            )
+            violate("INV-19", f"R{replica} answers number {message.number} with op {message.op}: not executed there")
         if expected != message.result:
             violate(
                 "INV-19",
-                f"R{replica} answers number {message.number}, op {message.op}, with another result than the model",
+                f"R{replica} answers number {message.number}, op {message.op}, otherwise than the model",
             )

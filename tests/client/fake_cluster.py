@@ -94,6 +94,8 @@ class FakeCluster:
         self.is_ordering = True  # Order what is admitted at once.
         self.window = WINDOW
         self.request_size_max = 1000
+        self.execute: Callable[[int, Request], bytes] = lambda op, request: b"did " + request.body
+        self.answer: Callable[[int, Read], tuple[bytes, bytes]] | None = None  # Result and cursor of a read.
         self.lead(0)
 
     def replica(self, address: str) -> FakeReplica:
@@ -136,9 +138,11 @@ class FakeCluster:
         replayed = request.number <= row.last
         if not replayed:
             row.last = request.number
+            result = b""
             if request.code != CODE_EMPTY:
                 self.executed.append(request.body)
-            row.replies[request.number] = (self.op, b"did " + request.body)
+                result = self.execute(self.op, request)
+            row.replies[request.number] = (self.op, result)
             row.replies.pop(request.number - self.window, None)
         kept = row.replies.get(request.number)
         if kept is None:
@@ -197,10 +201,10 @@ class FakeCluster:
         elif read.mode is ReadMode.LINEARIZABLE and replica.number != self.primary:
             code = RejectCode.NOT_PRIMARY
         else:
-            cursor = b"more@" + replica.address.encode() if read.code == 3 else b""
-            replica.outbox.append(
-                Reply(read.client, 0, read.number, self.op, self.view, 0, False, b"read " + read.body, cursor)
-            )
+            result, cursor = b"read " + read.body, b"more@" + replica.address.encode() if read.code == 3 else b""
+            if self.answer is not None:
+                result, cursor = self.answer(self.op, read)
+            replica.outbox.append(Reply(read.client, 0, read.number, self.op, self.view, 0, False, result, cursor))
             return
         hint = replica.points_at
         address = "" if hint is None else ADDRESSES[hint]

@@ -144,6 +144,23 @@ def test_a_refusal_after_an_unanswered_transmission_is_not_definite() -> None:
     assert world.cluster.executed == [b"warm", b"maybe"]
 
 
+def test_a_refusal_of_a_repetition_is_not_definite() -> None:
+    """Sent twice, refused once: which of the two was it?"""
+    world = World(ONE_SESSION)
+    world.submit(b"warm")
+    world.run(100)
+    world.cluster.is_ordering = False
+    token = world.submit(b"maybe", for_ms=3000)
+    world.exchange()
+    world.cluster.replica("r0").refuse_with = RejectCode.BAD_REQUEST
+    world.run(1000)
+    assert len([request for request in requests_at(world, "r0") if request.number == 2]) > 1
+    assert token not in world.outcomes
+    world.cluster.order()
+    world.exchange()
+    world.success(token)
+
+
 def test_a_refusal_before_redirection_does_not_spoil_certainty() -> None:
     """NOT_PRIMARY to the only transmission leaves the number as new: the next refusal is definite."""
     world = World(ONE_SESSION)

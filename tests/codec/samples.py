@@ -149,7 +149,7 @@ PEER: tuple[PeerMessage, ...] = (
     GetIds(99_000, 99_100),
     Ids(99_000, (b"entry-checksum-1", b"entry-checksum-2", b"entry-checksum-3")),
     GetPrepares(((99_000, b"entry-checksum-1"), (99_001, None))),
-    PrepareCopy(PREPARE),
+    PrepareCopy(PREPARE, is_current=True),
     ReadIndex(3, 11),
     ReadIndexOk(3, 11, 99_990),
 )

@@ -175,7 +175,7 @@ PEER_MESSAGES: dict[type[PeerMessage], st.SearchStrategy[PeerMessage]] = {
     GetIds: st.builds(GetIds, u64, u64),
     Ids: st.builds(Ids, u64, checksum_tuples),
     GetPrepares: st.builds(GetPrepares, st.lists(st.tuples(u64, st.none() | binary16), max_size=32).map(tuple)),
-    PrepareCopy: st.builds(PrepareCopy, prepares()),
+    PrepareCopy: st.builds(PrepareCopy, prepares(), st.booleans()),
     ReadIndex: st.builds(ReadIndex, u32, u64),
     ReadIndexOk: st.builds(ReadIndexOk, u32, u64, u64),
 }

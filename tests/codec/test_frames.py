@@ -135,11 +135,23 @@ def test_an_announced_size_takes_no_memory_by_itself() -> None:
 
 
 def test_a_large_frame_in_small_pieces_is_not_copied_for_each_piece() -> None:
-    """Copying what came before with every piece would take 16 GB of copies here, and minutes."""
-    encoded = encode_frame(b"big", bytes(FRAME_SIZE_MAX - PREAMBLE_SIZE - 3))
+    """What all pieces together allocate grows with the frame, not with its square (64 MB here)."""
+    encoded = encode_frame(b"big", bytes(128 << 10))
     reader = FrameReader()
-    received = [frame for at in range(0, len(encoded), 128) for frame in reader.feed(encoded[at : at + 128])]
+    received: list[Frame] = []
+    allocated = 0
+    tracemalloc.start()
+    try:
+        for at in range(0, len(encoded), 128):
+            piece = encoded[at : at + 128]
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            received += reader.feed(piece)
+            allocated += tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
     assert len(received) == 1
+    assert allocated < 16 * len(encoded)
 
 
 @QUICK

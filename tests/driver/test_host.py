@@ -69,10 +69,18 @@ def complete(output: StorageWork) -> Input:
     return WalReadDone(output.id, None)
 
 
+class StoppedClock(Clock):
+    """Time does not pass: no Ticks among the inputs, however slow the machine."""
+
+    def now_tick(self) -> int:
+        """Always the first."""
+        return 0
+
+
 class World:
     """A host between a scripted core and fakes."""
 
-    def __init__(self, core: FakeCore) -> None:
+    def __init__(self, core: FakeCore, clock: Clock | None = None) -> None:
         self.core = core
         self.machine = FakeMachine()
         self.inbox = Inbox()
@@ -85,7 +93,7 @@ class World:
             core=core,
             start=start,
             machine=self.machine,
-            clock=Clock(),
+            clock=clock or StoppedClock(),
             inbox=self.inbox,
             disk=self.disk,
             transport=self.transport,
@@ -165,7 +173,7 @@ async def test_a_tick_comes_last_and_only_when_time_passed(autojump_clock: MockC
         return []
 
     core.script = script
-    world = World(core)
+    world = World(core, Clock())
     async with running(world):
         await trio.sleep(0.5)
         assert [type(one) for step in core.steps for one in step].count(Tick) == 1
@@ -184,7 +192,7 @@ async def test_a_deadline_in_the_past_is_looked_at_once_per_tick(autojump_clock:
     """A core that keeps an old deadline costs no busy loop."""
     core = FakeCore()
     core.next_deadline_tick = 0
-    async with running(World(core)):
+    async with running(World(core, Clock())):
         await trio.sleep(1.005)
     assert [type(one) for one in core.inputs].count(Tick) == 100
 

@@ -110,7 +110,7 @@ async def test_copies_take_the_bulk_channel_and_the_rest_the_control_channel() -
     """R-CHAN: a large copy never stands in front of a small message."""
     network, inbox = Network(), Inbox()
     transport = make_transport(FakeCore(), inbox, peers={1: "b:1"}, dial=network.dial)
-    copy = PrepareCopy(genesis(CLUSTER))
+    copy = PrepareCopy(genesis(CLUSTER), is_current=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(transport.run_links)
         await wait_all_tasks_blocked()

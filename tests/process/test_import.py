@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -49,8 +50,8 @@ async def wait_placed(cluster: LocalCluster, count: int) -> None:
     """Wait until so many orders are there."""
     async with connect(cluster.addresses) as client:
         orders = OrderClient(client)
-        while sum([record.orders async for record in orders.scan()]) < count:
-            await trio.sleep(0.01)  # noqa: ASYNC110 -- only the other process knows; we can but ask again.
+        while sum([record.orders async for record in orders.scan()]) < count:  # noqa: ASYNC110 -- Only asking tells.
+            await trio.sleep(0.01)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
@@ -104,8 +105,9 @@ async def test_bad_lines_are_named_and_the_rest_is_placed(tmp_path: Path) -> Non
     assert (counts["placed"], counts["superseded"], counts["rejected"]) == (2, 1, 3)
     problems = counts["problems"]
     assert isinstance(problems, list)
+    found = [(problem["line"], problem["kind"]) for problem in cast("list[dict[str, object]]", problems)]
     # Lanes run side by side: the order of the reports is not that of the lines.
-    assert sorted((problem["line"], problem["kind"]) for problem in problems) == [
+    assert sorted(found, key=str) == [
         (2, "rejected"),
         (3, "rejected"),
         (5, "superseded"),

@@ -16,7 +16,7 @@ from trio_pb.testbed.status import ask_status
 pytestmark = pytest.mark.process
 
 SECONDS_MAX = 60
-IDS = (7, 1023, 0)  # In no order, with gaps, up to the largest.
+IDS: tuple[int, ...] = (7, 1023, 0)  # In no order, with gaps, up to the largest.
 
 
 class Lab:

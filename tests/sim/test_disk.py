@@ -76,6 +76,18 @@ def test_unfinished_flush_promises_nothing() -> None:
     assert disk.do(Read("file", 0, 1)) == b"\0"
 
 
+def test_writes_at_stake_are_told_from_older_ones() -> None:
+    """Work that began after a write is judged by its own writes."""
+    disk = _disk()
+    disk.do(Write("file", 0, b"old"))
+    mark = disk.writes
+    assert not disk.has_unflushed_since(mark)
+    disk.do(Write("other", 0, b"new"))
+    assert disk.has_unflushed_since(mark)
+    disk.do(Flush("other"))
+    assert not disk.has_unflushed_since(mark)
+
+
 def test_directory_entry_of_a_new_file_needs_a_flush() -> None:
     """A file made by a write may vanish; one that was flushed may not."""
     disk = _disk({})

@@ -11,8 +11,11 @@ from sim.oracles import invariants as inv
 from sim.oracles import promises
 from sim.oracles.facts import Facts, Violation
 from sim.oracles.linearizability import check_real_time
+from sim.oracles.liveness import demand_completion, demand_convergence
 from sim.oracles.reference import ExecutedOnce
 from sim.oracles.watch import Oracle, Watch
+from sim.scenario import Cluster
+from sim.shape import Shape
 from sim.workload import Operation
 from trio_pb.core import messages as m
 from trio_pb.core.client_ports import Success
@@ -469,3 +472,41 @@ def test_holders_know_the_ones_below() -> None:
     w.make_durable(1, ONE, TWO)
     w.make_durable(2, TWO)
     assert w.facts.holders(PrepareId(2, TWO.checksum)) == [1]
+
+
+def test_inv_32_other_outputs_on_replay() -> None:
+    """A recorded run replays; a doctored record does not."""
+    c = Cluster(shape=Shape(record=True))
+    c.order("laptop-1").expect_reply()
+    c.sim.replay_recorded()
+    steps = c.sim.replicas[0].recorded[0]
+    steps[-1] = steps[-1]._replace(outputs=(*steps[-1].outputs, _apply(99)))
+    with _violates("INV-32"):
+        c.sim.replay_recorded()
+
+
+def test_inv_22_wrong_read_and_lost_order() -> None:
+    """A read with another customer's record, and an order that was answered but never executed."""
+    c = Cluster()
+    c.order("laptop-1", customer=1).expect_reply()
+    right = c.read(1).expect_reply().operation
+    wrong = c.read(2).expect_reply().operation
+    c.expect_same_state()
+    wrong.outcome, true_outcome = right.outcome, wrong.outcome
+    with _violates("INV-22"):
+        c.expect_same_state()
+    wrong.outcome = true_outcome
+    c.sim.executed.model.executed.clear()
+    with _violates("INV-22"):
+        c.expect_same_state()
+
+
+def test_inv_33_operation_without_an_answer() -> None:
+    """Liveness is demanded with what everybody waits for."""
+    c = Cluster()
+    c.crash("R0", "R1")
+    c.order("laptop-1").expect_no_reply(10)
+    with pytest.raises(Violation, match=r"INV-33.*\n.*R0: down"):
+        demand_completion(c.sim.clients, c.sim.replicas)
+    with pytest.raises(Violation, match="INV-33"):
+        demand_convergence(c.sim.clients, c.sim.replicas)

@@ -339,11 +339,13 @@ def _wanted(item: object) -> tuple[int, bytes | None]:
 
 
 def _encode_prepare_copy(message: PrepareCopy) -> Fields:
-    return {16: message.prepare.header}
+    return {16: message.prepare.header, 17: message.is_current}
 
 
 def _decode_prepare_copy(fields: Fields, body: bytes) -> PrepareCopy:
-    return PrepareCopy(parse(as_bytes(fields.get(16), "header", HEADER_SIZE_MAX), body))
+    return PrepareCopy(
+        parse(as_bytes(fields.get(16), "header", HEADER_SIZE_MAX), body), as_bool(fields.get(17), "is_current")
+    )
 
 
 # --- Reads at backups -----------------------------------------------------------------------------

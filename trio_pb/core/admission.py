@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from trio_pb.core.execution import Execution
+from trio_pb.core.log import Hold
 from trio_pb.core.messages import CODE_REGISTER, RejectCode, Request
 from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareKind
 from trio_pb.core.reads import Reads
@@ -31,10 +32,11 @@ class Admission:
         self._reads = reads
         self.queue: deque[OrderedRequest] = deque()
         self.queue_bytes = 0
-        self._admitted: dict[bytes, int] = {}  # Client -> last number in queue or log, above the table's.
+        self._admitted: dict[tuple[bytes, int], int] = {}  # (client, session) -> last number in queue or log.
         self._held: dict[bytes, dict[int, Request]] = {}  # Numbers ahead of the next one.
         self._held_count = 0
         self._early: list[tuple[int, Request]] = []  # Came before this view's table was known.
+        self._parked_bytes = 0  # Bodies held and early.
         self.is_open = False  # The session table is as of our start_view: applied reached its commit point.
 
     # --- Opening and closing ------------------------------------------------------------------------
@@ -53,6 +55,7 @@ class Admission:
         self._admitted.clear()
         self._held.clear()
         self._held_count = 0
+        self._parked_bytes = 0
         for connection, request in self._early:
             self._refuse(connection, request, RejectCode.NOT_PRIMARY)
         self._early.clear()
@@ -70,7 +73,18 @@ class Admission:
         self.is_open = True
         early, self._early = self._early, []
         for connection, request in early:
+            self._parked_bytes -= len(request.body)
             self.on_request(connection, request)
+
+    def forget_connection(self, connection: int) -> None:
+        """A client is gone: numbers of its that wait for an earlier one would wait for ever."""
+        waiting = self._execution.waiting
+        for client, held in list(self._held.items()):
+            for number in [number for number in held if waiting.get((client, number)) == connection]:
+                self._parked_bytes -= len(held.pop(number).body)
+                self._held_count -= 1
+            if not held:
+                del self._held[client]
 
     def _rebuild(self) -> bool:
         """Learn from the ops above the table which numbers are in flight already."""
@@ -78,16 +92,17 @@ class Admission:
         bodies: list[Prepare] = []
         for op in range(self.state.applied + 1, log.head + 1):
             body = log.body(op)
-            if body is None:
-                self._repair.read(log.id(op))
-            else:
+            if body is not None:
                 bodies.append(body)
+            elif log.hold(op) is not Hold.MISSING:
+                self._repair.read(log.id(op))  # What is missing altogether is being repaired.
         if self.state.applied + len(bodies) < log.head:
             return False  # Being read; a later step tries again.
         for body in bodies:
             if body.kind is PrepareKind.BATCH:
                 for request in body.requests():
-                    self._admitted[request.client] = max(self._admitted.get(request.client, 0), request.number)
+                    key = (request.client, request.session)
+                    self._admitted[key] = max(self._admitted.get(key, 0), request.number)
         return True
 
     # --- Requests -----------------------------------------------------------------------------------
@@ -99,32 +114,34 @@ class Admission:
             self._refuse(connection, request, RejectCode.NOT_PRIMARY)
         elif len(request.body) > state.limits.request_size_max:
             self._refuse(connection, request, RejectCode.TOO_LARGE)
-        elif self._is_queue_full(len(request.body)):
+        elif state.is_handing_over or self._is_queue_full(len(request.body)):
             self._refuse(connection, request, RejectCode.BUSY)
         elif not self.is_open:
             self._early.append((connection, request))
+            self._parked_bytes += len(request.body)
         elif request.code == CODE_REGISTER:
             self._on_register(connection, request)
         elif self._execution.sessions.session_of(request.client) != request.session:
             # A deposed primary must not declare a living session dead (T-33): confirm first.
-            self._reads.confirm(lambda: self._on_confirmed_stranger(connection, request))
+            if not self._reads.confirm(lambda: self._on_confirmed_stranger(connection, request)):
+                self._refuse(connection, request, RejectCode.BUSY)
         else:
             self._on_number(connection, request)
 
     def _is_queue_full(self, size: int) -> bool:
         limits = self.state.limits
         count = len(self.queue) + self._held_count + len(self._early)
-        return count >= limits.queue_requests_max or self.queue_bytes + size > limits.queue_bytes_max
+        size += self.queue_bytes + self._parked_bytes
+        return count >= limits.queue_requests_max or size > limits.queue_bytes_max
 
     def _on_register(self, connection: int, request: Request) -> None:
         kept = self._execution.sessions.kept_reply(request.client, 0)
         if kept is not None:
             self._execution.reply(connection, request.client, kept, replayed=True)
             return
-        is_in_flight = request.client in self._admitted
+        is_in_flight = (request.client, 0) in self._execution.waiting
         self._execution.waiting[request.client, 0] = connection
         if not is_in_flight:
-            self._admitted[request.client] = 0
             self._enqueue(Request(request.client, 0, 0, CODE_REGISTER, b""))
 
     def _on_confirmed_stranger(self, connection: int, request: Request) -> None:
@@ -139,14 +156,14 @@ class Admission:
         sessions = self._execution.sessions
         client, number = request.client, request.number
         ordered = sessions.last_number(client)
-        last = max(self._admitted.get(client, 0), ordered)
+        last = max(self._admitted.get((client, request.session), 0), ordered)
         if number == 0 or number > last + self.state.limits.session_window:
             self._refuse(connection, request, RejectCode.WINDOW)
         elif number <= last:
             self._on_duplicate(connection, request, ordered)
         elif number == last + 1:
             self._execution.waiting[client, number] = connection
-            self._admitted[client] = number
+            self._admitted[client, request.session] = number
             self._enqueue(request)
             self._release_held(client, number)
         else:
@@ -155,6 +172,7 @@ class Admission:
             if number not in held:
                 held[number] = request
                 self._held_count += 1
+                self._parked_bytes += len(request.body)
 
     def _on_duplicate(self, connection: int, request: Request, ordered: int) -> None:
         """In flight: the one reply goes to the newest connection. Applied: the kept reply."""
@@ -173,7 +191,8 @@ class Admission:
         while (request := held.pop(number + 1, None)) is not None:
             number += 1
             self._held_count -= 1
-            self._admitted[client] = number
+            self._parked_bytes -= len(request.body)
+            self._admitted[client, request.session] = number
             self._enqueue(request)
         if not held:
             del self._held[client]
@@ -214,7 +233,7 @@ class Admission:
         if len(self._admitted) > 2 * self.state.limits.sessions_max:
             sessions = self._execution.sessions
             self._admitted = {
-                client: number
-                for client, number in self._admitted.items()
-                if sessions.session_of(client) is None or sessions.last_number(client) < number
+                (client, session): number
+                for (client, session), number in self._admitted.items()
+                if sessions.session_of(client) == session and sessions.last_number(client) < number
             }

@@ -72,6 +72,7 @@ class ClusterClient:
         self._sessions: dict[bytes, Session] = {}  # By client id; lost ones while something is under way.
         self._sessions_made = 0
         self._seats: dict[int, _Seat] = {}  # By index, below sessions_max.
+        self._seated = 0  # Those that have a session.
         self._turn: deque[_Seat] = deque()  # The same seats; whose turn it is to take from the queue.
         self._queue: OrderedDict[int, Submit] = OrderedDict()  # Without lane and without numbers yet.
         self._queue_of: dict[int, OrderedDict[int, Submit]] = {}  # Token -> the queue that holds it.
@@ -377,6 +378,7 @@ class ClusterClient:
         for seat in self._seats.values():
             if seat.session is session:
                 seat.session = None
+                self._seated -= 1
         for pending in list(session.pending.values()):
             if pending.token is None or pending.carrier is None or not pending.certain:
                 self._end_lost(pending)
@@ -551,6 +553,8 @@ class ClusterClient:
 
     def _grow(self, lead: Link) -> None:
         """Register as many sessions as the queue can fill."""
+        if self._seated >= self._options.sessions_max or not self._queue:
+            return
         opening = sum(1 for session in self._sessions.values() if not session.is_open and not session.is_lost)
         needed = -(-len(self._queue) // self._links.window) - opening
         for index in range(self._options.sessions_max):
@@ -572,6 +576,7 @@ class ClusterClient:
         """Begin a session under a client id that was never used."""
         session = seat.session = Session(client_id(self._identity, self._sessions_made))
         self._sessions_made += 1
+        self._seated += 1
         self._sessions[session.client] = session
         if lead is not None:
             self._send(session.pending[0], lead)
@@ -614,4 +619,4 @@ class ClusterClient:
     def _delay(self, attempt: int) -> int:
         """How long attempt number `attempt` (from 1) waits for its answer: doubling, with jitter."""
         delay_ms = min(self._options.retransmit_ms << min(attempt - 1, 16), self._options.retransmit_ms_max)
-        return delay_ms + self._random.randrange(delay_ms // 4 + 1)
+        return delay_ms + int(self._random.random() * (delay_ms // 4 + 1))  # randrange costs five times as much.

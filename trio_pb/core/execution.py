@@ -47,12 +47,12 @@ class Execution:
         state = self.state
         below = self._applying_checksum or state.log.base.checksum
         assert prepare.parent == below, f"op {prepare.op} does not continue what was applied (INV-2)"
-        requests = prepare.requests() if prepare.kind is PrepareKind.BATCH else []
+        requests = prepare.requests() if prepare.kind is PrepareKind.BATCH else ()
         items = self.sessions.plan(prepare, requests)
         state.applying = prepare.op
         self._applying_checksum = prepare.checksum
         self._checksums[prepare.op] = prepare.checksum
-        state.last_timestamp = max(state.last_timestamp, prepare.timestamp + max(prepare.count, 1) - 1)
+        state.note_timestamps(prepare)
         state.outputs.append(Apply(prepare.op, prepare.timestamp, prepare.release, items))
 
     def _read_ahead(self, limit: int) -> None:

@@ -8,7 +8,6 @@ from trio_pb.core.normal import Normal
 from trio_pb.core.peers import Peers
 from trio_pb.core.persistence import Persistence
 from trio_pb.core.ports import TransferDone
-from trio_pb.core.reads import Reads
 from trio_pb.core.state import State
 from trio_pb.core.timeout import Timeout
 from trio_pb.core.view_change import ViewChange
@@ -28,7 +27,6 @@ class Leadership:
         persistence: Persistence,
         peers: Peers,
         normal: Normal,
-        reads: Reads,
         admission: Admission,
         view_change: ViewChange,
     ) -> None:
@@ -36,7 +34,6 @@ class Leadership:
         self._persistence = persistence
         self._peers = peers
         self._normal = normal
-        self._reads = reads
         self._admission = admission
         self._view_change = view_change
         self.transfer_timeout = Timeout("transfer")
@@ -73,7 +70,7 @@ class Leadership:
     def _judge_progress(self) -> None:
         """T_STALL: somebody waits and nothing is applied, while another could lead."""
         state = self.state
-        is_waiting = bool(self._admission.queue) or len(self._reads) > 0 or state.log.head > state.applied
+        is_waiting = bool(self._admission.queue) or state.log.head > state.applied
         if not state.is_leading or not is_waiting or state.applied != self._applied_seen:
             self._applied_seen, self._applied_tick = state.applied, state.now_tick
             return
@@ -103,16 +100,19 @@ class Leadership:
     def on_transfer(self) -> None:
         """Hand leadership to the fittest other voter before this process ends."""
         state = self.state
+        if self._transfer_view is not None:
+            return  # Under way already; one answer serves both.
         if not state.is_leading or not self._candidates():
             state.outputs.append(TransferDone(handed_over=False))
             return
-        self._normal.transferring = True
+        state.is_handing_over = True
         self._transfer_view = state.view
         self.transfer_timeout.start(state.now_tick, state.timeouts.transfer_ticks)
 
     def on_transfer_timeout(self) -> None:
         """T: nobody took over in time; an ordinary view change will follow."""
-        self._finish_transfer(handed_over=self.state.abdicated)
+        has_left = self.state.view != self._transfer_view or self.state.abdicated
+        self._finish_transfer(handed_over=has_left)
 
     def advance(self) -> None:
         """Go on with a hand-over: wait until one other holds everything, then name its view."""
@@ -137,5 +137,5 @@ class Leadership:
     def _finish_transfer(self, *, handed_over: bool) -> None:
         self._transfer_view = None
         self.transfer_timeout.stop()
-        self._normal.transferring = False
+        self.state.is_handing_over = False
         self.state.outputs.append(TransferDone(handed_over=handed_over))

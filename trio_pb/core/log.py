@@ -217,6 +217,9 @@ class Log:
         log._checksums = self._checksums[:kept]
         log._holds = self._holds[:kept]
         log._bodies = {op: body for op, body in self._bodies.items() if op <= common}
+        for op in range(base.op, common + 1):  # What we had to guess about, the given log may know.
+            known = base.checksum if op == base.op else checksums[op - base.op - 1]
+            log._checksums[op - self.base.op] = known
         unknown = max(0, base.op - common - 1)
         log._checksums.extend([None] * unknown)
         given = [base.checksum, *checksums] if base.op > common else checksums[common - base.op :]
@@ -228,16 +231,30 @@ class Log:
         return log
 
     def inherit(self, other: Log) -> None:
-        """Take over from `other` the identities and bodies that fit this log as well.
-
-        Its durable records are ours too; what it only holds in memory is still being written, so
-        it comes over as held.
-        """
-        for op, body in other._bodies.items():
-            if self.checksum(op) == body.checksum and self.hold(op) < other.hold(op):
+        """Take over from `other` the identities and bodies that fit this log as well."""
+        self._inherit_identities(other)
+        for op in range(self.appended_prefix + 1, min(self.head, other.head) + 1):
+            index = op - self.base.op
+            if self._checksums[index] is None or self._checksums[index] != other._checksums[index]:
+                continue
+            body = other._bodies.get(op)
+            if body is not None:
                 self._bodies[op] = body
-                self._holds[op - self.base.op] = other.hold(op)
+            self._holds[index] = max(self._holds[index], other._holds[index])
         self._advance_prefixes()
+
+    def _inherit_identities(self, other: Log) -> None:
+        unknown = self.lowest_unknown()
+        if unknown is None:
+            return
+        for agreed in range(min(self.head, other.head), unknown, -1):
+            known = self.checksum(agreed)
+            if known is not None and known == other.checksum(agreed):
+                for op in range(unknown, agreed):  # Equal here, so equal everywhere below.
+                    below = other.checksum(op)
+                    if self.checksum(op) is None and below is not None:
+                        self.learn(op, below)
+                return
 
     def _advance_prefixes(self) -> None:
         holds, base = self._holds, self.base.op

@@ -354,9 +354,14 @@ class GetPrepares:
 
 @attrs.frozen
 class PrepareCopy:
-    """The answer to a wanted prepare, on the bulk channel."""
+    """The answer to a wanted prepare, on the bulk channel.
+
+    `is_current` is set when the sender led the envelope's view and had exactly this prepare in its
+    log when it answered: only then may the copy extend a log of that view (T-37).
+    """
 
     prepare: Prepare
+    is_current: bool
 
 
 # --- Reads at backups ---------------------------------------------------------------------------

@@ -50,7 +50,6 @@ class Normal:
         self._clock = clock
         self.heartbeat_timeout = Timeout("heartbeat")  # Primary: T_HB.
         self.suspect_timeout = Timeout("suspect")  # Backup: T_SUSPECT.
-        self.transferring = False  # Admission is closed for a hand-over.
         self.acked_ops: dict[int, int] = {}  # Voter -> highest op acknowledged in this view.
         self._acked_sent = 0  # Backup: highest op acknowledged in this view.
         self._round_heard = 0  # Backup: highest read round heard in this view.
@@ -77,7 +76,6 @@ class Normal:
         """The view ends for us."""
         self.heartbeat_timeout.stop()
         self.suspect_timeout.stop()
-        self.transferring = False
         self._admission.close()
         self._reads.drop_all()
         self._buffer.clear()
@@ -85,7 +83,6 @@ class Normal:
     def _reset(self) -> None:
         self.heartbeat_timeout.stop()
         self.suspect_timeout.stop()
-        self.transferring = False
         self.acked_ops = {}
         self._acked_sent = 0
         self._round_heard = 0
@@ -102,7 +99,7 @@ class Normal:
     def pump(self) -> None:
         """Make prepares of what is queued, as far as the pipeline allows (PROTOCOL 5.1)."""
         state, admission = self.state, self._admission
-        if not state.is_leading or self.transferring:
+        if not state.is_leading:
             return
         admission.try_open(self._commit_at_start)
         while admission.queue and self._has_room():
@@ -214,7 +211,7 @@ class Normal:
         if self._repair.take(prepare) or prepare.op <= self.state.log.head:
             return
         # Above our head only the primary of our very view can name a prepare (T-37).
-        if self._is_from_primary(envelope):
+        if message.is_current and self._is_from_primary(envelope):
             self._take_prepare(prepare)
 
     def _take_prepare(self, prepare: Prepare) -> None:
@@ -243,6 +240,7 @@ class Normal:
             self._ask_start_view()
             return
         state.log.append(prepare)
+        state.note_timestamps(prepare)
         self._persistence.append(prepare)
 
     def _drain_buffer(self) -> None:
@@ -278,8 +276,13 @@ class Normal:
     def _hear_primary(self, envelope: Envelope, commit_checksum: bytes | None, round_: int) -> None:
         self._round_heard = max(self._round_heard, round_)
         self.restart_suspicion()
-        if envelope.commit > self.state.commit_max:
-            self.state.raise_commit(envelope.commit, commit_checksum)
+        if envelope.commit <= self.state.commit_max:
+            return
+        known = self.state.log.checksum(envelope.commit)
+        if None not in (known, commit_checksum) and known != commit_checksum:
+            self._ask_start_view()  # Rather stall than apply what the primary did not commit.
+            return
+        self.state.raise_commit(envelope.commit, commit_checksum)
 
     def acknowledge(self) -> None:
         """R-ACK: one cumulative prepare_ok when more became durable."""

@@ -132,6 +132,8 @@ class Persistence:
 
     def _flush_journal(self) -> None:
         state = self.state
+        if not state.is_live:
+            return  # A crash now would give this boot's proof numbers to the next one as well.
         proof: Proof | None = None
         if state.status is Status.NORMAL:
             # R-PROOF: what will hold once this append is durable; it never falls within a lineage.

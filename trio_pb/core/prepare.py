@@ -77,6 +77,8 @@ class Prepare:
     count: int  # Requests in the batch.
     kind: PrepareKind
     release: int
+    # What `payload` decodes to, when somebody did already; derived, so no part of the identity.
+    decoded: tuple[OrderedRequest, ...] | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def id(self) -> PrepareId:
@@ -88,19 +90,21 @@ class Prepare:
         """blake2b-128 of the payload: the last field of the header, and of known width."""
         return self.header[-CHECKSUM_SIZE:]
 
-    def requests(self) -> list[OrderedRequest]:
-        """Decode the payload of a batch.
+    def requests(self) -> tuple[OrderedRequest, ...]:
+        """The requests of a batch.
 
         Raises:
             RemoteProtocolError: the payload is not an array of requests.
         """
+        if self.decoded is not None:
+            return self.decoded
         try:
             items = canonical.decode_relaxed(self.payload)
         except canonical.CanonicalError as error:
             raise RemoteProtocolError(f"prepare {self.op}: payload: {error}") from error
         if not isinstance(items, list) or len(cast("list[object]", items)) != self.count:
             raise RemoteProtocolError(f"prepare {self.op}: payload is not an array of {self.count} requests")
-        requests = [_request(self.op, item) for item in cast("list[object]", items)]
+        requests = tuple([_request(self.op, item) for item in cast("list[object]", items)])
         # Lists of integers and bytes, as these now are, have one encoding but for padded integers.
         if canonical.encode_ordered(requests) != self.payload:
             raise RemoteProtocolError(f"prepare {self.op}: payload is not canonical")
@@ -133,7 +137,20 @@ def build(
         cluster, epoch, view, op, parent, commit, timestamp, count, int(kind), release, len(payload), digest
     )
     return Prepare(
-        header, payload, checksum_of(header), cluster, epoch, view, op, parent, commit, timestamp, count, kind, release
+        header,
+        payload,
+        checksum_of(header),
+        cluster,
+        epoch,
+        view,
+        op,
+        parent,
+        commit,
+        timestamp,
+        count,
+        kind,
+        release,
+        tuple(requests),
     )
 
 
@@ -156,13 +173,17 @@ def parse_header(header: bytes) -> tuple[Prepare, int, bytes]:
 def parse(header: bytes, payload: bytes) -> Prepare:
     """Read a prepare and verify that its header vouches for its payload (PROTOCOL 5.2).
 
+    The payload of a batch is decoded here, so that whoever takes a prepare can also execute it.
+
     Raises:
-        RemoteProtocolError: malformed header, or a payload that is not the one named in it.
+        RemoteProtocolError: malformed header, a payload that is not the one named in it, or no batch.
     """
     prepare, size, digest = _parse(header, payload)
     if len(payload) != size or checksum_of(payload) != digest:
         raise RemoteProtocolError(f"prepare {prepare.op}: payload does not match its header")
-    return prepare
+    if prepare.kind is not PrepareKind.BATCH:
+        return prepare
+    return attrs.evolve(prepare, decoded=prepare.requests())
 
 
 def _parse(header: bytes, payload: bytes) -> tuple[Prepare, int, bytes]:

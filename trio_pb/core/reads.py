@@ -65,6 +65,9 @@ class Reads:
             state.reject(connection, message.client, 0, message.number, RejectCode.BUSY, RETRY_MS)
         elif message.cursor:
             self._continue_scan(connection, message)
+        elif state.is_leading and message.min_op > state.log.head:
+            # No receipt can name an op that its primary does not have.
+            state.reject(connection, message.client, 0, message.number, RejectCode.BAD_REQUEST)
         elif state.is_leading:
             self._wait(connection=connection, read=message, min_op=message.min_op)
         elif message.mode is ReadMode.LINEARIZABLE_HERE:
@@ -80,9 +83,15 @@ class Reads:
         if self.state.is_leading and envelope.view == self.state.view and len(self) < self.state.limits.reads_max:
             self._wait(index=(envelope.replica, message))
 
-    def confirm(self, then: Callable[[], None]) -> None:
-        """Run `then` once it is certain that we still led after now, and all before now is applied."""
+    def confirm(self, then: Callable[[], None]) -> bool:
+        """Run `then` once it is certain that we still led after now, and all before now is applied.
+
+        Returns False, and does nothing, when too many wait already.
+        """
+        if len(self) >= self.state.limits.reads_max:
+            return False
         self._wait(then=then)
+        return True
 
     def _wait(
         self,
@@ -138,11 +147,18 @@ class Reads:
         """The primary told a position for all reads that waited when we asked."""
         if message.boot != self.state.boot or not self.state.is_backup:
             return
+        still: list[_Waiting] = []
         for waiting in self._waiting:
             if waiting.confirmed_op is None and waiting.round <= message.counter:
-                waiting.confirmed_op = max(message.op, waiting.min_op)
-        if not any(waiting.confirmed_op is None for waiting in self._waiting):
-            self._index_retry.stop()
+                if waiting.read is not None and waiting.min_op > message.op:
+                    read = waiting.read  # Nothing beyond the commit point can have been acknowledged to anyone.
+                    self.state.reject(waiting.connection, read.client, 0, read.number, RejectCode.BAD_REQUEST)
+                    continue
+                waiting.confirmed_op = message.op
+            still.append(waiting)
+        self._waiting = still
+        if message.counter == self._index_counter:
+            self._index_retry.stop()  # Whoever came later asks at once.
 
     # --- Once per step ----------------------------------------------------------------------------------
 

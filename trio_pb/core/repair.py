@@ -47,6 +47,8 @@ class Repair:
         self._persistence = persistence
         self._peers = peers
         self.candidate: Log | None = None  # The log a new primary selected; set by view_change.
+        self.candidate_base = 0  # Ops up to here are committed in it.
+        self.installing: Log | None = None  # The log whose superblock image is on its way; set by view_change.
         self.holders: dict[int, tuple[int, ...]] = {}  # Op -> voters that said they hold it; candidate only.
         self.primary_head = 0  # Head that the primary of our view told; ops up to it exist.
         self._asked: list[_Asked] = []
@@ -62,11 +64,17 @@ class Repair:
         """The log being repaired."""
         return self.candidate if self.candidate is not None else self.state.log
 
+    def logs(self) -> tuple[Log, ...]:
+        """Every log that a completed read or write may concern."""
+        others = (self.candidate, self.installing)
+        return (self.state.log, *(log for log in others if log is not None))
+
     def forget(self) -> None:
         """Another view or another log: what we asked for is moot."""
         self._asked.clear()
         self._ids_asked_until = 0
         self.candidate = None
+        self.candidate_base = 0
         self.holders = {}
         self.primary_head = 0
 
@@ -83,6 +91,10 @@ class Repair:
     def advance(self) -> None:
         """Ask for what is missing, as far as the budget goes."""
         if not self.state.is_live:
+            return
+        log = self.log
+        if log.appended_prefix == log.head and self.primary_head <= log.head:
+            self._asked.clear()  # Nothing is missing, which is nearly always.
             return
         self._reappend_found()
         self._give_up_late()
@@ -126,7 +138,7 @@ class Repair:
             known = log.checksum(op)
             if known is None:
                 log.learn(op, message.checksums[op - message.low])
-                self.state.progress += 1
+        self.state.progress += 1
         log.settle_prefixes()
 
     def _ask_bodies(self) -> None:
@@ -142,21 +154,19 @@ class Repair:
         while missing and budget > 0:
             chunk, missing = missing[:wanted_max], missing[wanted_max:]
             budget -= 1
-            committed = [op for op in chunk if op <= max(state.commit_max, self._floor())]
-            self._ask(committed, self._pick(self._peers.sources()))
-            self._ask_uncommitted([op for op in chunk if op > max(state.commit_max, self._floor())])
+            floor = self.candidate_base if self.candidate is not None else state.commit_max
+            self._ask([op for op in chunk if op <= floor], self._pick(self._peers.sources()))
+            self._ask_uncommitted([op for op in chunk if op > floor])
         if budget > 0 and self.candidate is None and state.is_backup:
             self._ask_above_head(in_flight)
-
-    def _floor(self) -> int:
-        """Ops up to here are committed in the log being repaired."""
-        return min(self.holders, default=1) - 1 if self.candidate is not None else 0
 
     def _ask_uncommitted(self, ops: list[int]) -> None:
         if not ops:
             return
         if self.candidate is None:
-            self._ask(ops, self.state.primary if self.state.primary != self.state.replica else None)
+            # What is not committed its primary has; a primary that lost it asks whoever acknowledged it.
+            is_ours = self.state.primary == self.state.replica
+            self._ask(ops, self._pick(self._peers.sources()) if is_ours else self.state.primary)
             return
         for op in ops:
             others = [replica for replica in self.holders.get(op, ()) if replica != self.state.replica]
@@ -212,6 +222,7 @@ class Repair:
         if log is not own and own.checksum(prepare.op) == prepare.checksum and own.hold(prepare.op) < Hold.HELD:
             own.fill(prepare)
         self._persistence.append(prepare)
+        self.state.note_timestamps(prepare)
         self.state.progress += 1
         self.state.trace("repaired", op=prepare.op)
         return True
@@ -227,32 +238,41 @@ class Repair:
     def on_read_done(self, id_: PrepareId, prepare: Prepare | None) -> None:
         """A record was read, or turned out missing or damaged."""
         waiting = self._reading.pop(id_, [])
-        for log in self._logs():
+        if prepare is None:
+            self._lose(id_)
+            return
+        self.state.note_timestamps(prepare)
+        is_found = False
+        for log in self.logs():
             if log.checksum(id_.op) != id_.checksum:
                 continue
-            if prepare is None and log.hold(id_.op) in (Hold.FOUND, Hold.DURABLE):
+            if log.hold(id_.op) == Hold.FOUND:
+                log.fill(prepare)
+                is_found = True
+            elif log.hold(id_.op) == Hold.DURABLE and id_.op > self.state.applying:
+                log.cache(prepare)  # What is applied was read for a peer; it need not stay in memory.
+        if is_found:
+            self._persistence.append(prepare)
+        for replica in waiting:
+            self._serve(replica, prepare)
+
+    def _lose(self, id_: PrepareId) -> None:
+        """A record that we thought we hold is missing or damaged."""
+        for log in self.logs():
+            if log.checksum(id_.op) == id_.checksum and log.hold(id_.op) in (Hold.FOUND, Hold.DURABLE):
                 log.lose(id_.op)
                 self.state.trace("record_lost", op=id_.op)
-            elif prepare is not None and log.hold(id_.op) == Hold.FOUND:
-                log.fill(prepare)
-                if log is self.state.log:
-                    self._persistence.append(prepare)
-            elif prepare is not None and log.hold(id_.op) == Hold.DURABLE:
-                log.cache(prepare)
-        if prepare is not None:
-            for replica in waiting:
-                self._serve(replica, prepare)
+        if len(self.state.configuration.voters) == 1 and id_.op <= self.state.acked:
+            text = f"the record of op {id_.op} is unreadable and there is no other replica: restore from a backup"
+            self.state.fatal("unrecoverable", text)
 
     def _reappend_found(self) -> None:
         """Write again what a restart found but cannot prove durable (R-SCAN 6)."""
-        log = self.state.log
-        op = log.appended_prefix + 1
-        while op <= log.head and log.hold(op) == Hold.FOUND and op <= log.appended_prefix + 32:
-            self.read(log.id(op))
-            op += 1
-
-    def _logs(self) -> tuple[Log, ...]:
-        return (self.state.log,) if self.candidate is None else (self.state.log, self.candidate)
+        for log in self.logs():
+            op = log.appended_prefix + 1
+            while op <= log.head and log.hold(op) == Hold.FOUND and op <= log.appended_prefix + 32:
+                self.read(log.id(op))
+                op += 1
 
     # --- Serving ------------------------------------------------------------------------------------
 
@@ -268,26 +288,22 @@ class Repair:
     def on_get_prepares(self, envelope: Envelope, message: GetPrepares) -> None:
         """Send what we hold; silence about the rest (PROTOCOL 3.2)."""
         log = self.state.log
-        for op, checksum in message.wanted:
-            if checksum is None:
-                # Only the primary of a view can name what stands above everybody's commit point.
-                if not self.state.is_primary or envelope.view != self.state.view:
-                    continue
-                checksum = log.checksum(op)
-                if checksum is None:
-                    continue
-            body = log.body(op)
-            if body is not None and body.checksum == checksum:
-                self._serve(envelope.replica, body)
-                continue
-            candidate = self.candidate.body(op) if self.candidate is not None else None
-            if candidate is not None and candidate.checksum == checksum:
-                self._serve(envelope.replica, candidate)
-                continue
-            wanted = PrepareId(op, checksum)
-            self.read(wanted)
-            if wanted in self._reading and envelope.replica not in self._reading[wanted]:
-                self._reading[wanted].append(envelope.replica)
+        for op, named in message.wanted:
+            # Only the primary of a view can name what stands above everybody's commit point.
+            may_name = self.state.is_primary and envelope.view == self.state.view
+            checksum = named if named is not None else (log.checksum(op) if may_name else None)
+            if checksum is not None:
+                self._serve_wanted(envelope.replica, PrepareId(op, checksum))
+
+    def _serve_wanted(self, replica: int, wanted: PrepareId) -> None:
+        for log in self.logs():
+            body = log.body(wanted.op)
+            if body is not None and body.checksum == wanted.checksum:
+                self._serve(replica, body)
+                return
+        self.read(wanted)
+        if wanted in self._reading and replica not in self._reading[wanted]:
+            self._reading[wanted].append(replica)
 
     def _serve(self, replica: int, prepare: Prepare) -> None:
         """Send a copy, within what one peer may take of us in a period."""
@@ -299,4 +315,6 @@ class Repair:
             self.state.counters["repair_throttled"] += 1
             return
         serving.bytes_served += size
-        self.state.send((replica,), PrepareCopy(prepare))
+        # Judged now, not when it was asked for: a record read meanwhile may have left our log (T-37).
+        is_current = self.state.is_primary and self.state.log.checksum(prepare.op) == prepare.checksum
+        self.state.send((replica,), PrepareCopy(prepare, is_current))

@@ -102,9 +102,7 @@ class Replica:
         )
         self.wishes = Wishes(state, self.peers)
         self.view_change = ViewChange(state, self.persistence, self.peers, self.repair, self.normal, self.wishes)
-        self.leadership = Leadership(
-            state, self.persistence, self.peers, self.normal, self.reads, self.admission, self.view_change
-        )
+        self.leadership = Leadership(state, self.persistence, self.peers, self.normal, self.admission, self.view_change)
         self.birth = Birth(state, self.persistence)
         self._is_started = False
         # The value types differ per key, which a dict's type cannot say.
@@ -300,11 +298,12 @@ class Replica:
         if link.peer is not None and link.up and self.state.status is not Status.UNBORN:
             self.peers.ping((link.peer,))
         elif link.connection is not None and not link.up:
+            self.admission.forget_connection(link.connection)
             self.execution.forget_connection(link.connection)
             self.reads.forget_connection(link.connection)
 
     def _on_wal_done(self, done: WalDone) -> None:
-        self.persistence.on_wal_done(done.sequence, self.view_change.logs())
+        self.persistence.on_wal_done(done.sequence, self.repair.logs())
 
     def _on_superblock_done(self, done: SuperblockDone) -> None:
         self.persistence.on_superblock_done(done.sequence)

@@ -38,7 +38,6 @@ class Undecided:
     """Neither a copy nor enough denials of `op`: wait for more voices."""
 
     op: int
-    child: PrepareId | None = None  # Fetching this one would tell the identity at `op`.
 
 
 def select(
@@ -84,19 +83,5 @@ def select(
         elif denials >= quorums.nack:
             return Selected(base, tuple(checksums), holders, head - op + 1, last_timestamp)
         else:
-            child = _child(op, head, canonical, stated) if checksum is None else None
-            return Undecided(op, child)
+            return Undecided(op)
     return Selected(base, tuple(checksums), holders, 0, last_timestamp)
-
-
-def _child(
-    op: int, head: int, canonical: Mapping[int, DoViewChange], stated: Mapping[int, Mapping[int, object]]
-) -> PrepareId | None:
-    """An op above whose body is held somewhere and names its parent."""
-    if op + 1 > head:
-        return None
-    for replica in sorted(canonical):
-        for entry in canonical[replica].entries:
-            if entry.op == op + 1 and entry.checksum is not None and entry.state is EntryState.PRESENT:
-                return PrepareId(entry.op, entry.checksum)
-    return None

@@ -15,7 +15,7 @@ from trio_pb.core.config import Limits, Options, Timeouts
 from trio_pb.core.log import Log
 from trio_pb.core.messages import Configuration, Envelope, PeerMessage, Reject, RejectCode, Reply, Status
 from trio_pb.core.ports import Fatal, Output, Requires, Send, ToClient, Trace
-from trio_pb.core.prepare import PrepareId, checksum_of, genesis
+from trio_pb.core.prepare import Prepare, PrepareId, checksum_of, genesis
 from trio_pb.core.quorum import Quorums, quorums_of
 
 __all__ = ["VIEW_MODULUS", "State", "members_digest", "primary_of"]
@@ -61,6 +61,7 @@ class State:
     acked: int = 0  # Every prepare_ok of this lineage was for an op at or below (persistence).
     start_view_head: int = 0  # Head of the log that our log_view began with.
     abdicated: bool = False  # This primary stopped leading; never undone within a view.
+    is_handing_over: bool = False  # Admission is closed until another can lead (leadership).
     unfit: set[str] = attrs.field(factory=set[str])  # Reasons not to lead.
     progress: int = 0  # Repair steps done as a new primary.
     last_timestamp: int = 0
@@ -121,7 +122,7 @@ class State:
     @property
     def fit(self) -> bool:
         """Whether we may be asked to lead."""
-        return not self.unfit
+        return not self.unfit and self.status not in (Status.UNBORN, Status.AMNESIAC, Status.RETIRED)
 
     # --- Commit point ---------------------------------------------------------------------------
 
@@ -133,6 +134,10 @@ class State:
             self.commit_known = PrepareId(self.commit_max, known)
         elif checksum is not None and op > self.commit_known.op:
             self.commit_known = PrepareId(op, checksum)
+
+    def note_timestamps(self, prepare: Prepare) -> None:
+        """Whatever enters our log: later prepares, of any view, carry later timestamps (INV-17)."""
+        self.last_timestamp = max(self.last_timestamp, prepare.timestamp + max(prepare.count, 1) - 1)
 
     @property
     def commit_checksum(self) -> bytes | None:

@@ -79,11 +79,6 @@ class ViewChange:
         self._installing: _Installing | None = None
         self._nonce = 0  # Of our get_start_view, while amnesiac.
 
-    def logs(self) -> tuple[Log, ...]:
-        """Every log that a completed write may concern: ours, the selected one, the one installing."""
-        others = (self._repair.candidate, self._installing.log if self._installing is not None else None)
-        return (self.state.log, *(log for log in others if log is not None))
-
     # --- Status -----------------------------------------------------------------------------------
 
     def _transition_to_view_change(self) -> None:
@@ -94,7 +89,7 @@ class ViewChange:
         if state.status is not Status.AMNESIAC:
             state.status = Status.VIEW_CHANGE
         self._entered_tick = state.now_tick
-        self._progress_seen = 0
+        self._progress_seen = self._progress_of_primary()
         self._restart_view_timeout()
         self.resend_timeout.start(state.now_tick, state.timeouts.do_view_change_ticks)
 
@@ -319,6 +314,7 @@ class ViewChange:
         if self._repair.candidate is not None:
             candidate.inherit(self._repair.candidate)
         self._repair.candidate = candidate
+        self._repair.candidate_base = chosen.base.op
         self._repair.holders = dict(chosen.holders)
 
     def _install_when_repaired(self) -> None:
@@ -326,7 +322,6 @@ class ViewChange:
         state, chosen, log = self.state, self._selected, self._repair.candidate
         if chosen is None or log is None or log.durable_prefix < log.head:
             return
-        state.last_timestamp = max(state.last_timestamp, chosen.last_timestamp)
         common = state.log.common_prefix(chosen.base, chosen.checksums, state.commit_max)
         self._begin_install(chosen.base, chosen.checksums, log, common, chosen.last_timestamp, chosen.truncated)
 
@@ -354,6 +349,7 @@ class ViewChange:
         )
         commit = state.commit_known if state.commit_known.op > base.op else base
         self._installing = _Installing(state.view, install, log, base, last_timestamp, truncated)
+        self._repair.installing = log
         self._persistence.change(view=state.view, log_view=state.view, install=install, commit=commit)
 
     def on_superblock_done(self) -> None:
@@ -361,7 +357,7 @@ class ViewChange:
         durable, installing = self._persistence.durable, self._installing
         assert durable is not None
         if installing is not None and durable.log_view == installing.view and durable.install == installing.install:
-            self._installing = None
+            self._installing = self._repair.installing = None
             self._finish_install(installing)
 
     def _finish_install(self, done: _Installing) -> None:
@@ -449,8 +445,14 @@ class ViewChange:
         state = self.state
         if state.now_tick - self._entered_tick > state.timeouts.view_change_total_ticks:
             return False
-        primary = primary_of(state.view)
-        progress = state.progress if primary == state.replica else self._peers.table[primary].progress
+        progress = self._progress_of_primary()
         has_grown = progress > self._progress_seen
         self._progress_seen = progress
         return has_grown
+
+    def _progress_of_primary(self) -> int:
+        primary = primary_of(self.state.view)
+        if primary == self.state.replica:
+            return self.state.progress
+        peer = self._peers.table.get(primary)
+        return peer.progress if peer is not None else 0

@@ -73,6 +73,8 @@ class Wishes:
     def entry(self) -> int | None:
         """R-ENTER: the largest view that a view change quorum wishes for or beyond, if above ours."""
         state = self.state
+        if self.target is None and not self._heard:
+            return None
         oldest = state.now_tick - state.timeouts.wish_life_ticks
         targets = [
             target

@@ -6,8 +6,9 @@ state: the connection that served the order, and the replica.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from typing import TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, TypeVar
 
 import attrs
 
@@ -42,6 +43,7 @@ __all__ = ["OrderClient", "OrderRejectedError", "PlacedOrder"]
 PAGE_RECORDS = 1000
 
 T = TypeVar("T")
+P = TypeVar("P", bound="ScanPage | RecentPage")
 
 
 class OrderRejectedError(TrioPbError):
@@ -131,7 +133,7 @@ class OrderClient:
         answer = await self.client.query(READ, body, min_op=min_op, mode=mode, timeout_s=timeout_s)
         return _decode(decode_record, answer.result)
 
-    async def scan(
+    def scan(
         self,
         start: int = 0,
         *,
@@ -139,76 +141,109 @@ class OrderClient:
         page_records: int = PAGE_RECORDS,
         mode: ReadMode = ReadMode.LINEARIZABLE,
         timeout_s: float | None = None,
-    ) -> AsyncGenerator[CustomerRecord, None]:
-        """Yield the records of customers from `start` on, at most `limit`, all as of one op.
+    ) -> AsyncIterator[CustomerRecord]:
+        """Iterate over the records of customers from `start` on, at most `limit`, all as of one op.
 
-        `timeout_s` bounds each page.
+        `timeout_s` bounds each page. The errors are raised by the iteration.
 
         Raises:
             OrderRejectedError: no such start or page size is possible.
             SnapshotGoneError: the scan took so long that its snapshot was dropped; start again.
         """
-        left = limit
         if limit is not None:
             page_records = max(1, min(page_records, limit))
-        async for page in self.scan_pages(start, page_records=page_records, mode=mode, timeout_s=timeout_s):
-            for record in page.records:
-                if left is not None:
-                    if left <= 0:
-                        return
-                    left -= 1
-                yield record
-            if left == 0:
-                return
+        pages = self.scan_pages(start, page_records=page_records, mode=mode, timeout_s=timeout_s)
+        return _Records(pages, limit)
 
-    async def scan_pages(
+    def scan_pages(
         self,
         start: int = 0,
         *,
         page_records: int = PAGE_RECORDS,
         mode: ReadMode = ReadMode.LINEARIZABLE,
         timeout_s: float | None = None,
-    ) -> AsyncGenerator[ScanPage, None]:
-        """Yield the pages of a scan, with the op that all of them show; errors as for `scan`."""
+    ) -> AsyncIterator[ScanPage]:
+        """Iterate over the pages of a scan, with the op that all of them show; errors as for `scan`."""
         body = _encode(encode_scan, ScanCustomers(start, page_records))
-        op: int | None = None
-        async for result in self._pages(SCAN, body, mode, timeout_s):
-            page = _decode(decode_scan_page, result)
-            if op not in (None, page.op):
-                raise RemoteProtocolError(f"scan: a page of op {page.op} in a scan of op {op}")
-            op = page.op
-            yield page
+        return _Pages(self.client, SCAN, body, decode_scan_page, mode, timeout_s)
 
-    async def recent(
+    def recent(
         self,
         position: int = 0,
         *,
         page_orders: int = PAGE_RECORDS,
         mode: ReadMode = ReadMode.LINEARIZABLE,
         timeout_s: float | None = None,
-    ) -> AsyncGenerator[RecentPage, None]:
-        """Yield pages of the most recent orders from `position` on, in the order of their placing, as of one op.
+    ) -> AsyncIterator[RecentPage]:
+        """Iterate over pages of the most recent orders from `position` on, in the order of their placing.
 
-        `timeout_s` bounds each page.
-
-        Raises:
-            OrderRejectedError: no such position or page size is possible.
-            SnapshotGoneError: reading took so long that its snapshot was dropped; start again.
+        All are as of one op; errors as for `scan`.
         """
         body = _encode(encode_recent, ReadRecent(position, page_orders))
-        async for result in self._pages(RECENT, body, mode, timeout_s):
-            yield _decode(decode_recent_page, result)
+        return _Pages(self.client, RECENT, body, decode_recent_page, mode, timeout_s)
 
-    async def _pages(
-        self, code: int, body: bytes, mode: ReadMode, timeout_s: float | None
-    ) -> AsyncGenerator[bytes, None]:
-        cursor = b""
-        while True:
-            answer = await self.client.query(code, body, mode=mode, cursor=cursor, timeout_s=timeout_s)
-            yield answer.result
-            cursor = answer.cursor
-            if not cursor:
-                return
+
+class _Pages(Generic[P]):
+    """The pages of one scan, asked for one by one.
+
+    A class, since a generator that is left before its end would want to be closed by its caller.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        code: int,
+        body: bytes,
+        decode: Callable[[bytes], P],
+        mode: ReadMode,
+        timeout_s: float | None,
+    ) -> None:
+        self._client = client
+        self._code = code
+        self._body = body
+        self._decode = decode
+        self._mode = mode
+        self._timeout_s = timeout_s
+        self._cursor: bytes | None = b""  # None: the last page was given.
+        self._op: int | None = None
+
+    def __aiter__(self) -> _Pages[P]:
+        return self
+
+    async def __anext__(self) -> P:
+        if self._cursor is None:
+            raise StopAsyncIteration
+        answer = await self._client.query(
+            self._code, self._body, mode=self._mode, cursor=self._cursor, timeout_s=self._timeout_s
+        )
+        page = _decode(self._decode, answer.result)
+        if self._op not in (None, page.op):
+            raise RemoteProtocolError(f"a page of op {page.op} in a scan of op {self._op}")
+        self._op = page.op
+        self._cursor = answer.cursor or None
+        return page
+
+
+class _Records:
+    """The records of a scan, without the bounds of its pages."""
+
+    def __init__(self, pages: AsyncIterator[ScanPage], limit: int | None) -> None:
+        self._pages = pages
+        self._left = limit
+        self._records: deque[CustomerRecord] = deque()
+
+    def __aiter__(self) -> _Records:
+        return self
+
+    async def __anext__(self) -> CustomerRecord:
+        if self._left == 0:
+            raise StopAsyncIteration
+        while not self._records:
+            page = await anext(self._pages)
+            self._records.extend(page.records)
+        if self._left is not None:
+            self._left -= 1
+        return self._records.popleft()
 
 
 def _encode(encode: Callable[[T], bytes], request: T) -> bytes:

@@ -218,9 +218,10 @@ class LocalCluster:
             if status is None:
                 lines.append(f"replica {replica}: {'no answer' if self._processes[replica].running else 'down'}")
             else:
+                alive = ", ".join(str(peer) for peer, is_alive, _ in status.peers if is_alive)
                 lines.append(
                     f"replica {replica}: {status.status.name.lower()}, view {status.view}, head {status.head}, "
-                    f"commit {status.commit}, applied {status.applied}"
+                    f"commit {status.commit}, applied {status.applied}, sees {alive or 'nobody'}"
                 )
             tail = self._processes[replica].tail()
             if tail:

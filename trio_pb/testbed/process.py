@@ -75,7 +75,7 @@ class ReplicaProcess:
         await self.kill()
         raise ReplicaProcessError(f"{self.name} did not stop within {STOP_SECONDS_MAX:.0f} s of SIGTERM\n{self.tail()}")
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal and wait for nothing: SIGSTOP freezes it, SIGCONT lets it go on."""
         os.kill(self.pid, number)
 

@@ -1,0 +1,92 @@
+"""The command line as scripts see it: exit codes, one line on stderr, JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trio_pb import __version__
+from trio_pb.cli.lab import parse_peers
+from trio_pb.cli.main import call
+from trio_pb.cli.replica import parse_peers as parse_start_peers
+from trio_pb.errors import ConfigError
+
+
+def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three versions, one object."""
+    assert call(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trio_pb"] == __version__
+
+
+def test_format_makes_a_directory_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second format of the same directory is refused with exit code 2 and touches nothing."""
+    words = ["format", str(tmp_path / "d"), "--cluster", "c", "--replica", "1", "--replicas", "3", "--segment-mib", "1"]
+    assert call([*words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["replica"], said["replicas"], len(said["cluster"])) == (1, 3, 32)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "d").rglob("*") if path.name != "LOCK"}
+    assert call(words) == 2
+    assert "belongs to a replica already" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "d").rglob("*") if path.name != "LOCK"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["format"], "DIRECTORY"),
+        (["format", "d", "--cluster", "c", "--replica", "3", "--replicas", "3"], "replica 3"),
+        (["format", "d", "--cluster", "c", "--replica", "0", "--replicas", "8"], "1 to 7"),
+        (["start", "nowhere", "--peers", "0=127.0.0.1:1"], "nowhere"),
+        (["start", "d", "--peers", "zero"], "ID=HOST:PORT"),
+        (["status", "localhost"], "host:port"),
+        (["demo", "--replicas", "2"], "--replicas 2"),
+        (["demo", "--customers", "1", "--orders", "3"], "orders all in all"),
+        (["sim", "run", "--seeds", "0"], "--seeds 0"),
+        (["lab", "server", "7400", "1", "2", "2", "host", "1"], "NUM_PEERS is 2"),
+        (["lab", "client", "127.0.0.1", "1", "1", "1", "4"], "REQUEST_TYPE 4"),
+        (["order", "import", "f.csv", "--lanes", "0"], "--lanes 0"),
+        (["order", "import", "f.csv", "--rate", "0"], "--rate"),
+        (["order", "import", "no-such-file.csv"], "no-such-file.csv"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing was tried; the message names what was wrong, without a traceback."""
+    monkeypatch.chdir(tmp_path)
+    assert call(words) == 2
+    said = capsys.readouterr()
+    assert told.lower() in said.err.lower()
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_status_of_nobody_is_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    """Port 1 answers nobody here."""
+    assert call(["status", "127.0.0.1:1", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out) == {"replicas": [{"address": "127.0.0.1:1", "answered": False}]}
+
+
+def test_sim_run_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A sweep says how many seeds it ran and how many failed."""
+    assert call(["sim", "run", "--seeds", "2", "--first-seed", "5", "--jobs", "1", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["first_seed"], said["seeds"], said["failed"]) == (5, 2, 0)
+
+
+def test_peers_of_start() -> None:
+    """ID=HOST:PORT, each id once."""
+    assert parse_start_peers(["0=a:1", "12=[::1]:2"]) == {0: "a:1", 12: "[::1]:2"}
+    with pytest.raises(ConfigError, match="named twice"):
+        parse_start_peers(["0=a:1", "0=b:1"])
+
+
+def test_peers_of_the_lab() -> None:
+    """Triples in any order; every id differs."""
+    assert parse_peers(3, 2, ("1023", "b", "7402", "0", "a", "7401")) == {0: ("a", 7401), 1023: ("b", 7402)}
+    for words in (("3", "a", "1", "4", "b", "2"), ("4", "a", "1", "4", "b", "2"), ("4", "a", "1", "1024", "b", "2")):
+        with pytest.raises(ConfigError):
+            parse_peers(3, 2, words)

@@ -1,0 +1,641 @@
+"""One replica on the bench: its inputs are fed by hand, its outputs lie there to be looked at.
+
+The bench stands in for everything around a core and for nothing inside it: a disk that remembers what was
+written and completes it at once or when told to, a state machine that echoes, and a hand that speaks for the
+peers. At each Send it checks what the protocol promises of every Send (R-ENV, R-OUT2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+import attrs
+
+from trio_pb.core.config import Limits, Options, Timeouts
+from trio_pb.core.durable import Install, Proof, RecordHeader, Scan, Superblock
+from trio_pb.core.messages import (
+    CODE_REGISTER,
+    GENESIS_CHECKPOINT,
+    NO_PROBE,
+    Commit,
+    CommitOk,
+    Configuration,
+    DoViewChange,
+    EntryState,
+    Envelope,
+    LogEntry,
+    PeerMessage,
+    Ping,
+    Pong,
+    Position,
+    PrepareCopy,
+    PrepareMessage,
+    PrepareOk,
+    Read,
+    ReadMode,
+    Reject,
+    Reply,
+    Request,
+    StartView,
+    StartViewChange,
+    Status,
+    ViewChangeReason,
+)
+from trio_pb.core.ports import (
+    Answer,
+    Applied,
+    Apply,
+    FromClient,
+    FromPeer,
+    Input,
+    Output,
+    Queried,
+    Query,
+    Send,
+    Start,
+    SuperblockDone,
+    SuperblockWrite,
+    Tick,
+    ToClient,
+    Trace,
+    WalAppend,
+    WalDone,
+    WalRead,
+    WalReadDone,
+)
+from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareId, build, genesis
+from trio_pb.core.quorum import quorums_of
+from trio_pb.core.replica import Replica
+
+__all__ = [
+    "CLUSTER",
+    "GENESIS",
+    "WALL_NS",
+    "Bench",
+    "DiskImage",
+    "Written",
+    "chain",
+    "client",
+    "disk_of",
+    "echo",
+    "envelope",
+    "incarnation",
+    "ordered",
+    "primary",
+    "register_order",
+    "statement",
+]
+
+T = TypeVar("T")
+
+CLUSTER = b"c" * 16
+GENESIS = genesis(CLUSTER).id
+WALL_NS = 1_700_000_000_000_000_000  # What the wall clocks show at tick 0.
+TICK_NS = 10_000_000
+FIRST_VIEW = 1024  # The first view that replica 0 may lead.
+
+Written: TypeAlias = WalAppend | SuperblockWrite | WalRead
+
+
+def incarnation(replica: int) -> bytes:
+    """The identity that `replica` got at format."""
+    return bytes([replica + 1]) * 16
+
+
+def client(number: int) -> bytes:
+    """The id of a client."""
+    return bytes([number]) * 16
+
+
+def echo(body: bytes) -> bytes:
+    """What the bench's state machine answers to a request or read."""
+    return b"did " + body
+
+
+# --- Log entries ------------------------------------------------------------------------------------
+
+
+def ordered(number: int, *, by: int = 9, session: int = 1, body: bytes = b"x") -> OrderedRequest:
+    """One request as it stands in a prepare."""
+    return OrderedRequest(client(by), session, number, 2, body)
+
+
+def register_order(by: int) -> OrderedRequest:
+    """One registration as it stands in a prepare."""
+    return OrderedRequest(client(by), 0, 0, CODE_REGISTER, b"")
+
+
+def chain(
+    count: int,
+    *,
+    after: Prepare | None = None,
+    view: int = FIRST_VIEW,
+    commit: int = 0,
+    tag: bytes = b"x",
+    requests: Sequence[OrderedRequest] = (),
+    timestamp: int = 1000,
+) -> list[Prepare]:
+    """Return `count` linked prepares made in `view`; another `tag` makes other prepares of the same ops."""
+    prepares: list[Prepare] = []
+    last = after or genesis(CLUSTER)
+    for _ in range(count):
+        op = last.op + 1
+        last = build(
+            cluster=CLUSTER,
+            epoch=0,
+            view=view,
+            op=op,
+            parent=last.checksum,
+            commit=commit,
+            timestamp=timestamp + op,
+            requests=list(requests) or [ordered(op, body=tag)],
+            release=1,
+        )
+        prepares.append(last)
+    return prepares
+
+
+def id_at(log: Sequence[Prepare], op: int) -> PrepareId:
+    """The identity of `op` in a log that starts at op 1."""
+    return log[op - 1].id if op else GENESIS
+
+
+# --- The disk ---------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class DiskImage:
+    """What survives a crash."""
+
+    superblock: Superblock
+    proof: Proof | None
+    records: dict[PrepareId, Prepare]
+    has_log: bool = True
+
+    def start(self) -> Start:
+        """What opening the storage finds."""
+        headers = [RecordHeader(p.op, p.checksum, p.parent, p.view, p.commit) for p in self.records.values()]
+        return Start(self.superblock, Scan(self.proof, self.has_log, tuple(headers)))
+
+
+def disk_of(
+    replica: int,
+    *,
+    voters: int | tuple[int, ...] = 3,
+    standbys: tuple[int, ...] = (),
+    view: int = FIRST_VIEW,
+    log_view: int | None = None,
+    log: Sequence[Prepare] = (),
+    acked: int | None = None,
+    commit: int = 0,
+    installed: int = 0,
+    floor: int = 0,
+    proof_base: int = 0,
+    born: bool = True,
+    boot: int = 1,
+) -> DiskImage:
+    """Return a disk whose journal has `log`, proven up to `acked` (all of it unless told).
+
+    The identities of ops up to `installed` stand in the superblock; `floor` is what an install left binding.
+    """
+    ids = tuple(range(voters)) if isinstance(voters, int) else voters
+    log_view = view if log_view is None else log_view
+    acked = len(log) if acked is None else acked
+    superblock = Superblock(
+        cluster=CLUSTER,
+        replica=replica,
+        incarnation=incarnation(replica),
+        boot=boot,
+        born=born,
+        view=view,
+        log_view=log_view,
+        install=Install(
+            base=GENESIS,
+            checksums=tuple(prepare.checksum for prepare in log[:installed]),
+            ack_floor=floor,
+            proof_base=proof_base,
+        ),
+        commit=id_at(log, commit),
+        configuration=Configuration(0, ids, standbys),
+        pinned=tuple((other, incarnation(other)) for other in (*ids, *standbys) if other != replica) if born else (),
+    )
+    joined = b"".join(prepare.checksum for prepare in log[max(0, acked - 64) : acked])
+    proof = Proof((boot << 32) + 1, log_view, acked, joined, id_at(log, min(commit, acked)))
+    return DiskImage(superblock, proof, {prepare.id: prepare for prepare in log})
+
+
+# --- What peers say ---------------------------------------------------------------------------------
+
+
+def envelope(replica: int, *, view: int, op: int = 0, commit: int = 0, boot: int = 2) -> Envelope:
+    """What the frames of `replica` say of it."""
+    return Envelope(
+        cluster=CLUSTER,
+        replica=replica,
+        incarnation=incarnation(replica)[:8],
+        boot=boot,
+        epoch=0,
+        view=view,
+        op=op,
+        commit=commit,
+        release=1,
+    )
+
+
+def statement(
+    log: Sequence[Prepare],
+    *,
+    log_view: int,
+    commit: int = 0,
+    states: Mapping[int, EntryState] | None = None,
+    nameless: Sequence[int] = (),
+    last_timestamp: int = 0,
+) -> DoViewChange:
+    """A do_view_change over `log`; every op above `commit` is present unless `states` says otherwise."""
+    states = states or {}
+    entries = tuple(
+        LogEntry(p.op, None if p.op in nameless else p.checksum, states.get(p.op, EntryState.PRESENT))
+        for p in log[commit:]
+    )
+    return DoViewChange(
+        log_view=log_view,
+        head=id_at(log, len(log)),
+        commit=id_at(log, commit),
+        entries=entries,
+        last_timestamp=last_timestamp,
+        checkpoint=GENESIS_CHECKPOINT,
+        certified=GENESIS_CHECKPOINT,
+        wal_low=1,
+        configuration=Configuration(0, (0, 1, 2)),
+        pending=None,
+    )
+
+
+# --- The bench --------------------------------------------------------------------------------------
+
+
+class Bench:
+    """A replica, its disk, and everything it said since the last `clear`."""
+
+    def __init__(
+        self,
+        disk: DiskImage,
+        *,
+        auto_disk: bool = True,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.disk = disk
+        self.auto_disk = auto_disk
+        self.held_back: tuple[type[Written], ...] = ()  # Kinds of disk jobs that are not completed by themselves.
+        self.options = Options(limits=limits or Limits(), timeouts=timeouts or Timeouts(), seed=seed)
+        self.now = 0
+        self.wall_offset_ns = 0
+        self.pending: list[Written] = []
+        self.outputs: list[Output] = []
+        self.log_seen: list[Output] = []  # Everything since the boot, for what must never have been said.
+        self.replica = Replica(self.options)
+        self.step(disk.start())
+
+    def restart(self, *, auto_disk: bool | None = None) -> None:
+        """Crash now, losing every write not completed, and start again from the disk."""
+        self.pending.clear()
+        self.outputs.clear()
+        self.log_seen.clear()
+        self.now = 0
+        self.auto_disk = self.auto_disk if auto_disk is None else auto_disk
+        self.replica = Replica(self.options)
+        self.step(self.disk.start())
+
+    # --- Looking ------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int:
+        """Who we are."""
+        return self.disk.superblock.replica
+
+    @property
+    def status(self) -> Status:
+        """What it is doing."""
+        return self.replica.state.status
+
+    @property
+    def view(self) -> int:
+        """Its view."""
+        return self.replica.state.view
+
+    @property
+    def head(self) -> int:
+        """Its head."""
+        return self.replica.state.log.head
+
+    @property
+    def commit(self) -> int:
+        """Its commit point."""
+        return self.replica.state.commit_max
+
+    @property
+    def applied(self) -> int:
+        """What its state machine has executed."""
+        return self.replica.state.applied
+
+    @property
+    def acked(self) -> int:
+        """Its durable watermark."""
+        return self.replica.state.acked
+
+    def clear(self) -> None:
+        """Forget what was said so far."""
+        self.outputs.clear()
+
+    def given(self, kind: type[T]) -> list[T]:
+        """Outputs of one kind since the last clear."""
+        return [output for output in self.outputs if isinstance(output, kind)]
+
+    def sent(self, kind: type[T], to: int | None = None) -> list[T]:
+        """Messages of one kind to peers since the last clear, each once however many it went to."""
+        return [
+            output.message
+            for output in self.given(Send)
+            if isinstance(output.message, kind) and (to is None or to in output.replicas)
+        ]
+
+    def told(self, connection: int | None = None) -> list[Reply | Reject]:
+        """What clients were told since the last clear."""
+        return [output.message for output in self.given(ToClient) if connection in (None, output.connection)]
+
+    def traced(self, event: str) -> int:
+        """How often `event` happened since the last clear."""
+        return sum(1 for output in self.given(Trace) if output.event == event)
+
+    def counter(self, name: str) -> int:
+        """A counter of the replica."""
+        return dict(self.replica.report().counters).get(name, 0)
+
+    def log_ids(self) -> list[PrepareId]:
+        """Every identity of its log, genesis excluded."""
+        return [self.replica.state.log.id(op) for op in range(1, self.head + 1)]
+
+    # --- Feeding ------------------------------------------------------------------------------------
+
+    def step(self, *inputs: Input) -> list[Output]:
+        """One turn: feed `inputs`, execute what it applies, complete the disk if that is automatic."""
+        first = len(self.outputs)
+        todo: list[Input] = list(inputs)
+        while todo:
+            given = self.replica.step(self.now, todo)
+            self.outputs += given
+            self.log_seen += given
+            todo = self._carry_out(given)
+            if not todo and self.auto_disk:
+                todo = [self._complete(written) for written in self.pending if not isinstance(written, self.held_back)]
+                self.pending = [written for written in self.pending if isinstance(written, self.held_back)]
+        return self.outputs[first:]
+
+    def _carry_out(self, given: Sequence[Output]) -> list[Input]:
+        answers: list[Input] = []
+        for output in given:
+            if isinstance(output, Send):
+                self._check_send(output)
+            elif isinstance(output, Apply):
+                answers.append(Applied(output.op, tuple(echo(item.body) for item in output.items)))
+            elif isinstance(output, Query):
+                answers.append(Queried(tuple(Answer(item.token, echo(item.body), b"", "") for item in output.items)))
+            elif isinstance(output, WalAppend | SuperblockWrite | WalRead):
+                self.pending.append(output)
+        return answers
+
+    def _check_send(self, send: Send) -> None:
+        """R-ENV, R-OUT2 (INV-4, INV-31): nothing leaves that claims more than the disk holds."""
+        durable, requires = self.disk.superblock, send.requires
+        assert send.envelope.view <= durable.view, f"{send} claims a view that is not durable"
+        assert requires.view <= durable.view
+        assert requires.log_view <= durable.log_view
+        assert durable.boot == send.envelope.boot, f"{send} leaves before its boot is durable"
+        proof = self.disk.proof
+        is_ours = proof is not None and (proof.log_view, proof.sequence > durable.install.proof_base) == (
+            durable.log_view,
+            True,
+        )
+        proven = proof.acked if proof is not None and is_ours else 0
+        assert requires.acked <= max(proven, durable.install.ack_floor), f"{send} acknowledges what is not proven"
+        if requires.acked:
+            held = {id_.op for id_ in self.disk.records}
+            assert held >= set(range(1, requires.acked + 1)), f"{send} acknowledges what is not on disk"
+
+    def complete(self, kind: type[Written] | None = None, count: int = 1 << 30) -> list[Output]:
+        """Let the oldest `count` pending disk jobs (of one kind) come to their end, each in a step of its own."""
+        first = len(self.outputs)
+        chosen = [written for written in self.pending if kind is None or isinstance(written, kind)][:count]
+        for written in chosen:
+            if written in self.pending:  # An automatic disk may have come first.
+                self.pending.remove(written)
+                self.step(self._complete(written))
+        return self.outputs[first:]
+
+    def _complete(self, written: Written) -> Input:
+        if isinstance(written, SuperblockWrite):
+            self.disk.superblock = written.image
+            return SuperblockDone(written.sequence)
+        if isinstance(written, WalRead):
+            return WalReadDone(written.id, self.disk.records.get(written.id))
+        self.disk.records.update({prepare.id: prepare for prepare in written.prepares})
+        if written.proof is not None:
+            self.disk.proof = written.proof
+        return WalDone(written.sequence)
+
+    def tick(self, ticks: int = 1) -> list[Output]:
+        """`ticks` pass at once, as after a pause."""
+        self.now += ticks
+        return self.step(Tick(ticks, WALL_NS + self.wall_offset_ns + self.now * TICK_NS))
+
+    def run(self, ticks: int) -> list[Output]:
+        """`ticks` pass one by one."""
+        first = len(self.outputs)
+        for _ in range(ticks):
+            self.tick()
+        return self.outputs[first:]
+
+    # --- Speaking for peers -------------------------------------------------------------------------
+
+    def hear(
+        self,
+        replica: int,
+        message: PeerMessage,
+        *,
+        view: int | None = None,
+        op: int | None = None,
+        commit: int | None = None,
+        boot: int = 2,
+    ) -> list[Output]:
+        """A frame of `replica`, who is in our view with our head and commit point unless told."""
+        said = envelope(
+            replica,
+            view=self.view if view is None else view,
+            op=self.head if op is None else op,
+            commit=self.commit if commit is None else commit,
+            boot=boot,
+        )
+        return self.step(FromPeer(said, message))
+
+    def hear_prepare(self, prepare: Prepare, *, commit: int = 0, round_: int = 0) -> list[Output]:
+        """The primary of our view sends a prepare."""
+        message = PrepareMessage(prepare, self.checksum_at(commit), round_)
+        return self.hear(self.view % 1024, message, op=prepare.op, commit=commit)
+
+    def hear_copy(
+        self, replica: int, prepare: Prepare, *, is_current: bool = False, view: int | None = None
+    ) -> list[Output]:
+        """A peer sends a body that was asked for; as the primary of its view, if `is_current`."""
+        return self.hear(replica, PrepareCopy(prepare, is_current), view=view)
+
+    def hear_heartbeat(
+        self, head: PrepareId, *, commit: int = 0, commit_checksum: bytes | None = None, round_: int = 0
+    ) -> list[Output]:
+        """The primary of our view sends its heartbeat."""
+        message = Commit(head.checksum, commit_checksum or self.checksum_at(commit), round_, GENESIS_CHECKPOINT)
+        return self.hear(self.view % 1024, message, op=head.op, commit=commit)
+
+    def hear_start_view(
+        self, log: Sequence[Prepare], *, view: int, base: int = 0, nonce: int = 0, last_timestamp: int = 0
+    ) -> list[Output]:
+        """The primary of `view` tells its log."""
+        message = StartView(
+            base=id_at(log, base),
+            checksums=tuple(prepare.checksum for prepare in log[base:]),
+            last_timestamp=last_timestamp,
+            certified=GENESIS_CHECKPOINT,
+            configuration=self.disk.superblock.configuration,
+            pending=None,
+            nonce=nonce,
+        )
+        return self.hear(view % 1024, message, view=view, op=len(log), commit=base)
+
+    def hear_statement(
+        self, replica: int, message: DoViewChange, *, head: int | None = None, view: int | None = None, boot: int = 2
+    ) -> list[Output]:
+        """A peer states its log for our view."""
+        op = head if head is not None else (message.head.op if message.head is not None else 0)
+        return self.hear(replica, message, op=op, commit=message.commit.op, view=view, boot=boot)
+
+    def hear_wish(
+        self, replica: int, target: int, *, sanctioned: bool = False, view: int | None = None
+    ) -> list[Output]:
+        """A peer wishes for `target`."""
+        return self.hear(replica, StartViewChange(target, ViewChangeReason.PRIMARY_SILENT, sanctioned), view=view)
+
+    def ack(self, *replicas: int, op: int | None = None, round_: int = 0) -> None:
+        """Backups acknowledge everything up to `op` (our head unless told)."""
+        for replica in replicas:
+            op_acked = self.head if op is None else op
+            id_ = PrepareId(op_acked, self.replica.state.log.id(op_acked).checksum)
+            self.hear(replica, PrepareOk(id_, round_, GENESIS_CHECKPOINT, NO_PROBE))
+
+    def answer_heartbeat(self, *replicas: int, round_: int = 0, fit: bool = True) -> None:
+        """Backups answer a heartbeat without acknowledging anything."""
+        for replica in replicas:
+            self.hear(replica, CommitOk(round_, None, GENESIS_CHECKPOINT, NO_PROBE, fit))
+
+    def position(self, *, reach: int = 3, fit: bool = True, wall_ns: int | None = None, **other: int) -> Position:
+        """What a healthy peer's ping or pong says now."""
+        return Position(
+            sequence=other.get("sequence", 0),
+            sent_tick=other.get("sent_tick", self.now),
+            wall_ns=WALL_NS + self.now * TICK_NS if wall_ns is None else wall_ns,
+            status=Status.NORMAL,
+            log_view=other.get("log_view", self.view),
+            applied=other.get("applied", self.applied),
+            commit_checksum=None,
+            acked=0,
+            wal_low=1,
+            checkpoint=GENESIS_CHECKPOINT,
+            certified=GENESIS_CHECKPOINT,
+            fit=fit,
+            reach=reach,
+            progress=other.get("progress", 0),
+            release_min=1,
+            release_max=1,
+            configuration=self.disk.superblock.configuration,
+            pending=None,
+        )
+
+    def pong(
+        self, *replicas: int, view: int | None = None, commit: int | None = None, reach: int = 3, fit: bool = True
+    ) -> None:
+        """Peers answer a ping of this tick: they are alive, and in our view unless told."""
+        for replica in replicas:
+            self.hear(replica, Pong(self.position(reach=reach, fit=fit)), view=view, commit=commit)
+
+    def ping(self, replica: int, *, view: int | None = None, **position: int) -> list[Output]:
+        """A peer asks how we are."""
+        return self.hear(replica, Ping(self.position(**position)), view=view)
+
+    def checksum_at(self, op: int) -> bytes | None:
+        """The prepare at `op` of our log."""
+        return self.replica.state.log.checksum(op)
+
+    # --- Speaking for clients -----------------------------------------------------------------------
+
+    def request(
+        self, number: int, *, by: int = 1, session: int = 0, body: bytes = b"x", code: int = 2, connection: int = 1
+    ) -> list[Output]:
+        """A client sends a request over `connection`."""
+        return self.step(FromClient(connection, Request(client(by), session, number, code, body)))
+
+    def read(
+        self,
+        number: int,
+        *,
+        by: int = 1,
+        here: bool = False,
+        min_op: int = 0,
+        connection: int = 1,
+        body: bytes = b"q",
+        cursor: bytes = b"",
+    ) -> list[Output]:
+        """A client sends a read."""
+        mode = ReadMode.LINEARIZABLE_HERE if here else ReadMode.LINEARIZABLE
+        return self.step(FromClient(connection, Read(client(by), number, 2, body, mode, min_op, cursor)))
+
+    def register(self, *, by: int = 1, backup: int | None = None, connection: int = 1) -> int:
+        """At a primary: a client gets a session, acknowledged by as many backups as it takes."""
+        self.request(0, by=by, code=CODE_REGISTER, connection=connection)
+        self.commit_all() if backup is None else self.ack(backup)
+        replies = [answer for answer in self.told(connection) if isinstance(answer, Reply)]
+        return replies[-1].session
+
+    def commit_all(self) -> None:
+        """At a primary: every backup acknowledges our head."""
+        self.ack(*self.replica.state.voters_but_self)
+
+
+def primary(
+    replica: int = 0,
+    *,
+    voters: int = 3,
+    standbys: tuple[int, ...] = (),
+    view: int | None = None,
+    log: Sequence[Prepare] = (),
+    commit: int = 0,
+    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+    auto_disk: bool = True,
+) -> Bench:
+    """Return a bench whose replica has just begun to lead `view` with `log`, committed up to `commit`.
+
+    Nobody is born a primary: it starts in a view change, hears a quorum, installs.
+    """
+    view = FIRST_VIEW + replica if view is None else view
+    disk = disk_of(replica, voters=voters, standbys=standbys, view=view, log_view=0, log=log, commit=commit)
+    bench = Bench(disk, limits=limits, timeouts=timeouts)
+    bench.tick()  # It has seen a clock.
+    others = [other for other in range(voters) if other != replica]
+    for other in others[: quorums_of(voters).view_change - 1]:
+        bench.hear_statement(other, statement(log, log_view=0, commit=commit))
+    assert bench.status is Status.NORMAL, "a quorum stated its logs"
+    assert bench.replica.state.is_leading
+    bench.auto_disk = auto_disk
+    bench.clear()
+    return bench

@@ -1,0 +1,218 @@
+"""The log against a naive model: whatever is appended, adopted, filled, lost or made durable.
+
+The model is two dictionaries and recomputes everything each time; the log keeps prefixes and hints.
+"""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.core.bench import CLUSTER, GENESIS, chain
+from trio_pb.core.log import Hold, Log
+from trio_pb.core.prepare import Prepare, PrepareId, genesis
+
+OPS_MAX = 14
+
+
+@attrs.define(eq=False)
+class Model:
+    """Op -> entry (always known to the test), what of it the log may know, and how it is held."""
+
+    entries: list[Prepare] = attrs.field(factory=list[Prepare])
+    unknown: set[int] = attrs.field(factory=set[int])
+    holds: dict[int, Hold] = attrs.field(factory=dict[int, Hold])
+    bodies: set[int] = attrs.field(factory=set[int])
+
+    @property
+    def head(self) -> int:
+        """The highest op."""
+        return len(self.entries)
+
+    def hold(self, op: int) -> Hold:
+        """How the body is held."""
+        return self.holds.get(op, Hold.MISSING)
+
+    def prefix(self, least: Hold) -> int:
+        """The highest op up to which all are identified and held at least so well."""
+        op = 0
+        while op < self.head and op + 1 not in self.unknown and self.hold(op + 1) >= least:
+            op += 1
+        return op
+
+
+class LogMachine(RuleBasedStateMachine):
+    """Everything that the rooms of the core do to a log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = Log(GENESIS)
+        self.model = Model()
+        self.old: list[PrepareId] = []  # Identities of entries that another log replaced.
+        self.adoptions = 0
+
+    def last(self, op: int) -> Prepare:
+        """The entry at `op`."""
+        return self.model.entries[op - 1] if op else genesis(CLUSTER)
+
+    @precondition(lambda self: self.model.head < OPS_MAX)
+    @rule(tag=st.sampled_from([b"a", b"b"]))
+    def append(self, tag: bytes) -> None:
+        """The next op, in memory, its record on the way."""
+        prepare = chain(1, after=self.last(self.model.head), tag=tag)[0]
+        self.log.append(prepare)
+        self.model.entries.append(prepare)
+        self.model.holds[prepare.op] = Hold.HELD
+        self.model.bodies.add(prepare.op)
+
+    @precondition(lambda self: self.model.head < OPS_MAX)
+    @rule(count=st.integers(1, 4))
+    def extend(self, count: int) -> None:
+        """Identities without bodies."""
+        more = chain(min(count, OPS_MAX - self.model.head), after=self.last(self.model.head), tag=b"e")
+        self.log.extend_identities([prepare.checksum for prepare in more])
+        self.model.entries += more
+
+    @rule(op=st.integers(1, OPS_MAX))
+    def fill(self, op: int) -> None:
+        """A body that was asked for; it names the entry below as well."""
+        if op > self.model.head or op in self.model.unknown:
+            return
+        self.log.fill(self.last(op))
+        self.model.unknown.discard(op - 1)
+        self.model.bodies.add(op)
+        self.model.holds[op] = max(self.model.hold(op), Hold.HELD)
+
+    @rule(op=st.integers(1, OPS_MAX))
+    def become_durable(self, op: int) -> None:
+        """A record is durable; it may have waited in memory for its identity."""
+        if op <= self.model.head and self.model.hold(op) is Hold.HELD and op not in self.model.unknown:
+            self.log.mark_durable(self.last(op).id)
+            self.model.holds[op] = Hold.DURABLE
+
+    @precondition(lambda self: self.old)
+    @rule(data=st.data())
+    def become_durable_too_late(self, data: st.DataObject) -> None:
+        """A record of a replaced entry is durable: nothing to this log."""
+        id_ = data.draw(st.sampled_from(self.old))
+        if self.log.checksum(id_.op) != id_.checksum:
+            self.log.mark_durable(id_)
+
+    @rule(op=st.integers(1, OPS_MAX))
+    def lose(self, op: int) -> None:
+        """A body turns out unreadable."""
+        if op <= self.model.head and self.model.hold(op) is Hold.DURABLE:
+            self.log.lose(op)
+            self.model.holds[op] = Hold.MISSING
+            self.model.bodies.discard(op)
+
+    @rule(op=st.integers(1, OPS_MAX))
+    def learn(self, op: int) -> None:
+        """R-IDS tells an identity."""
+        if op in self.model.unknown:
+            self.log.learn(op, self.last(op).checksum)
+            self.log.settle_prefixes()
+            self.model.unknown.discard(op)
+
+    @rule(above=st.integers(0, OPS_MAX))
+    def drop_bodies(self, above: int) -> None:
+        """The cache forgets what the disk has."""
+        self.log.drop_bodies(above)
+        self.model.bodies -= {op for op in self.model.bodies if op <= above and self.model.hold(op) is Hold.DURABLE}
+
+    @rule(base=st.integers(0, OPS_MAX), keep=st.integers(0, OPS_MAX), count=st.integers(0, 5))
+    def adopt(self, base: int, keep: int, count: int) -> None:
+        """Another log: equal up to `keep`, then different, told from `base` on (PROTOCOL 6.5)."""
+        model = self.model
+        keep = min(keep, model.head)
+        self.adoptions += 1
+        theirs = [*model.entries[:keep], *chain(count, after=self.last(keep), tag=b"log %d" % self.adoptions)]
+        base = min(base, len(theirs))
+        base_id = theirs[base - 1].id if base else GENESIS
+        checksums = [prepare.checksum for prepare in theirs[base:]]
+        common = self.log.common_prefix(base_id, checksums, keep)
+        assert common <= keep, "what differs is not common"
+        if keep >= base and not any(op in model.unknown for op in (keep, base)):
+            assert common == keep, "the longest agreement counts"
+        before = self.log.joined_checksums(0, self.log.head)
+        adopted = self.log.adopt(base_id, checksums, common)
+        assert self.log.joined_checksums(0, self.log.head) == before, "the old log stays until the new one is durable"
+        self.old += [prepare.id for prepare in model.entries[common:]]
+        self.log = adopted
+        self.model = Model(
+            theirs,
+            {op for op in model.unknown if op <= common} | set(range(common + 1, base)),
+            {op: hold for op, hold in model.holds.items() if op <= common},
+            {op for op in model.bodies if op <= common},
+        )
+
+    @invariant()
+    def same(self) -> None:
+        """Log and model agree about everything that can be asked."""
+        log, model = self.log, self.model
+        assert log.head == model.head
+        for op in range(1, model.head + 1):
+            assert log.checksum(op) == (None if op in model.unknown else self.last(op).checksum)
+            assert log.hold(op) is model.hold(op)
+            body = log.body(op)
+            assert (body is not None) == (op in model.bodies)
+            assert body is None or body == self.last(op)
+        assert log.bodies_in_memory == len(model.bodies)
+        assert log.durable_prefix == model.prefix(Hold.DURABLE)
+        assert log.appended_prefix == model.prefix(Hold.HELD)
+
+    @invariant()
+    def finds_holes(self) -> None:
+        """What repair looks for is found, in its order."""
+        log, model = self.log, self.model
+        assert log.lowest_unknown() == min(model.unknown, default=None)
+        ops = range(1, model.head + 1)
+        holes = [op for op in ops if op not in model.unknown and model.hold(op) is Hold.MISSING]
+        assert log.missing(1, model.head, 100) == holes
+        assert log.missing(3, 9, 2) == [op for op in holes if 3 <= op <= 9][:2]
+        assert log.is_identified(1, model.head) == (not model.unknown)
+
+
+LogMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestLog = LogMachine.TestCase
+
+
+def test_a_log_is_a_hash_chain() -> None:
+    """INV-16: an entry whose parent is not our head is none of ours."""
+    log = Log(GENESIS)
+    log.append(chain(1)[0])
+    with pytest.raises(AssertionError, match="hash chain"):
+        log.append(chain(2, tag=b"other")[1])
+
+
+def test_a_body_belongs_to_its_identity() -> None:
+    """The body of another prepare is refused."""
+    log = Log(GENESIS)
+    log.extend_identities([chain(1)[0].checksum])
+    with pytest.raises(AssertionError, match="belongs"):
+        log.fill(chain(1, tag=b"other")[0])
+
+
+def test_an_identity_never_changes() -> None:
+    """Learning another prepare at a known op is impossible."""
+    log = Log(GENESIS)
+    log.extend_identities([prepare.checksum for prepare in chain(2)])
+    with pytest.raises(AssertionError, match="identity"):
+        log.learn(1, bytes(16))
+
+
+def test_inherit_takes_over_only_what_fits() -> None:
+    """An install keeps the bodies and durable records that stand in the new log as well."""
+    ours = chain(3)
+    old = Log(GENESIS)
+    for prepare in ours:
+        old.append(prepare)
+    old.mark_durable(ours[0].id)
+    old.mark_durable(ours[1].id)
+    new = Log(GENESIS)
+    new.extend_identities([ours[0].checksum, ours[1].checksum, chain(3, tag=b"z")[2].checksum])
+    new.inherit(old)
+    assert (new.durable_prefix, new.body(2), new.body(3)) == (2, ours[1], None)

@@ -1,0 +1,769 @@
+"""View changes at one replica, rule by rule (PROTOCOL 6): wishing, entering, stating, selecting, installing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.bench import GENESIS, Bench, chain, disk_of, primary, statement
+from trio_pb.core.config import Limits
+from trio_pb.core.messages import (
+    Commit,
+    CommitOk,
+    DoViewChange,
+    EntryState,
+    GetIds,
+    GetPrepares,
+    Ping,
+    PrepareMessage,
+    PrepareOk,
+    StartView,
+    StartViewChange,
+    Status,
+)
+from trio_pb.core.ports import SuperblockWrite, WalAppend
+from trio_pb.core.state import VIEW_MODULUS, primary_of
+from trio_pb.core.wishes import next_view_of
+
+FAULT, NACK, PRESENT = EntryState.FAULT, EntryState.NACK, EntryState.PRESENT
+
+
+def wishes(bench: Bench) -> list[int]:
+    """The views that it wished for."""
+    return [message.target for message in bench.sent(StartViewChange)]
+
+
+def in_view_change(
+    replica: int = 1, *, view: int = 1025, auto_disk: bool = True, log_view: int = 1024, **disk: object
+) -> Bench:
+    """A replica that promised `view` and waits for its log."""
+    # The keyword arguments are those of disk_of.
+    bench = Bench(disk_of(replica, view=view, log_view=log_view, **disk))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    bench.auto_disk = auto_disk
+    assert bench.status is Status.VIEW_CHANGE
+    return bench
+
+
+# --- R-PRIMARY and R-TARGET ---------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10_000), st.integers(0, VIEW_MODULUS - 1))
+def test_r_primary_next_view_of_is_the_least_above(view: int, replica: int) -> None:
+    """R-PRIMARY: next_view_of is led by the replica, above the view, and the least such."""
+    target = next_view_of(view, replica)
+    assert primary_of(target) == replica
+    assert view < target <= view + VIEW_MODULUS
+
+
+def test_r_target_skips_the_failed_primary_and_the_dead() -> None:
+    """The next view led by somebody alive, fit and connected: of five, 1 is dead and 2 unfit."""
+    b = Bench(disk_of(4, voters=5))
+    b.pong(0, 3)
+    b.pong(2, fit=False)
+    b.run(76)
+    b.clear()
+    b.pong(0, 3)
+    b.pong(2, fit=False)
+    b.run(10)
+    assert set(wishes(b)) == {1027}
+
+
+def test_r_target_asks_for_reach() -> None:
+    """T-9: a peer that does not itself reach a view change quorum is not followed."""
+    b = Bench(disk_of(2))
+    b.run(70)
+    b.pong(1, reach=1)
+    b.run(20)
+    assert wishes(b)[-1] == 1026, "ourselves, who reach 1"
+
+
+def test_r_target_judges_itself_by_the_same_tests() -> None:
+    """A replica that reaches nobody does not wish for itself; with nobody eligible, simply the next."""
+    b = Bench(disk_of(2))
+    b.run(80)
+    assert set(wishes(b)) == {1025}
+
+
+def test_r_target_of_a_single_voter_is_itself() -> None:
+    """n = 1: the only voter leads again, in the next of its views."""
+    a = Bench(disk_of(0, voters=1, view=1024))
+    a.tick()
+    assert a.status is Status.NORMAL
+    assert a.view == 2048
+
+
+# --- Wishing ------------------------------------------------------------------------------------------
+
+
+def test_6_1_t_suspect_a_silent_primary_is_wished_away() -> None:
+    """A backup that hears nothing for T_SUSPECT wishes, and says so again every T_SVC."""
+    b = Bench(disk_of(1))
+    b.clear()
+    b.run(50)
+    assert not wishes(b)
+    b.run(26)
+    assert wishes(b)
+    b.clear()
+    b.run(20)
+    assert len(wishes(b)) == 2
+
+
+def test_6_1_t_suspect_a_wish_alone_moves_nobody() -> None:
+    """T-8: one replica that hears nothing goes on wishing in its view, and disturbs nobody."""
+    b = Bench(disk_of(1))
+    b.run(1000)
+    assert (b.status, b.view) == (Status.NORMAL, 1024)
+
+
+def test_6_1_t_suspect_heard_primary_ends_the_wish() -> None:
+    """A backup that hears its primary again withdraws its wish."""
+    b = Bench(disk_of(1))
+    b.run(80)
+    b.hear_heartbeat(GENESIS)
+    b.clear()
+    b.run(30)
+    assert not wishes(b)
+    b.hear_wish(2, 1025)
+    assert b.status is Status.NORMAL, "its own wish does not count any more"
+
+
+def test_6_1_t_suspect_a_ping_of_the_primary_is_no_sign_of_leading() -> None:
+    """Only prepares and heartbeats show that the primary leads."""
+    b = Bench(disk_of(1))
+    for _ in range(8):
+        b.run(10)
+        b.ping(0)
+    assert wishes(b)
+
+
+def test_6_2_sanctioned_wish_is_taken_over_at_once() -> None:
+    """A wish of our own primary that sanctions the move becomes ours, with its target."""
+    b = Bench(disk_of(1))
+    b.hear_heartbeat(GENESIS)
+    b.clear()
+    b.hear_wish(0, 1026, sanctioned=True)
+    assert wishes(b) == [1026]
+    assert b.status is Status.VIEW_CHANGE, "its primary and itself are a quorum of three"
+
+
+def test_6_2_sanctioned_wish_survives_a_heartbeat() -> None:
+    """A late heartbeat of the primary that asked for the move does not undo it."""
+    b = Bench(disk_of(1, voters=5))
+    b.hear_wish(0, 1026, sanctioned=True)
+    b.hear_heartbeat(GENESIS)
+    b.clear()
+    b.run(20)
+    assert set(wishes(b)) == {1026}
+
+
+def test_6_2_only_our_own_primary_sanctions() -> None:
+    """The same words from somebody else, or from another view, are a wish like any."""
+    b = Bench(disk_of(1, voters=5))
+    b.hear_wish(2, 1026, sanctioned=True)
+    b.hear_wish(0, 1026, sanctioned=True, view=1000)
+    assert not wishes(b)
+    assert b.status is Status.NORMAL
+
+
+# --- R-ENTER and R-JOIN ---------------------------------------------------------------------------------
+
+
+def test_r_enter_the_highest_view_that_a_quorum_wishes_for_or_beyond() -> None:
+    """Of five: wishes for 1026, 1027 and 1028 carry everybody to 1026."""
+    b = Bench(disk_of(1, voters=5))
+    b.hear_wish(2, 1026)
+    b.hear_wish(3, 1027)
+    assert b.view == 1024
+    b.hear_wish(4, 1028)
+    assert b.view == 1026
+
+
+def test_r_enter_one_voter_is_one_wish() -> None:
+    """Wishing twice does not make a quorum."""
+    b = Bench(disk_of(1))
+    b.hear_wish(2, 1025)
+    b.hear_wish(2, 1026)
+    assert b.view == 1024
+
+
+def test_r_enter_old_wishes_are_forgotten() -> None:
+    """A wish lives for 40 ticks."""
+    b = Bench(disk_of(1, voters=5))
+    b.hear_wish(2, 1026)
+    b.hear_wish(3, 1026)
+    b.tick(41)
+    b.hear_wish(4, 1026)
+    assert b.view == 1024
+    b.hear_wish(3, 1026)
+    b.hear_wish(2, 1026)
+    assert b.view == 1026
+
+
+def test_r_enter_own_wish_counts_only_while_wishing() -> None:
+    """A replica content with its primary is not part of the quorum; when it wishes itself, it is."""
+    b = Bench(disk_of(1))
+    b.hear_wish(2, 1025)
+    assert b.view == 1024
+    b.run(35)
+    b.hear_wish(2, 1025)
+    b.run(40)
+    b.hear_wish(2, 1025)
+    assert b.view == 1025
+
+
+def test_r_enter_standbys_do_not_wish() -> None:
+    """INV-26: the wish of a standby is not counted."""
+    b = Bench(disk_of(1, standbys=(3,)))
+    b.hear_wish(2, 1025)
+    b.hear_wish(3, 1025)
+    assert b.view == 1024
+
+
+@pytest.mark.parametrize("how", ["ping", "wish", "heartbeat", "prepare", "statement", "start_view"])
+def test_r_join_a_higher_view_is_entered_when_heard_of(how: str) -> None:
+    """Whoever speaks from a higher view got there by a quorum: follow at once."""
+    b = Bench(disk_of(1))
+    b.auto_disk = False
+    if how == "ping":
+        b.ping(2, view=1026)
+    elif how == "wish":
+        b.hear_wish(2, 1030, view=1026)
+    elif how == "heartbeat":
+        b.hear(2, Commit(GENESIS.checksum, None, 0, statement([], log_view=0).certified), view=1026)
+    elif how == "prepare":
+        b.hear(2, PrepareMessage(chain(1)[0], None, 0), view=1026)
+    elif how == "statement":
+        b.hear_statement(0, statement([], log_view=1024), view=1026)
+    else:
+        b.hear_start_view([], view=1026)
+    assert (b.view, b.status) == (1026, Status.VIEW_CHANGE)
+    assert not b.sent(DoViewChange), "not before the promise is durable"
+
+
+def test_r_join_other_messages_move_nobody() -> None:
+    """A wish's target is no view that anybody is in, and answers tell nothing either."""
+    b = Bench(disk_of(1))
+    b.hear_wish(2, 1026)
+    b.hear(2, CommitOk(0, None, statement([], log_view=0).certified, b.replica.execution.probe, fit=True), view=1026)
+    assert b.view == 1024
+
+
+def test_6_2_entering_is_durable_before_it_is_said() -> None:
+    """T-1, R-ENV: do_view_change and every frame of the new view wait for the superblock."""
+    b = Bench(disk_of(1))
+    b.auto_disk = False
+    b.clear()
+    b.ping(2, view=1026)
+    b.run(5)
+    assert not b.sent(DoViewChange)
+    assert {send.envelope.view for send in b.outputs if hasattr(send, "envelope")} <= {1024}
+    b.complete(SuperblockWrite)
+    assert len(b.sent(DoViewChange, to=2)) == 1
+    assert b.sent(Ping, to=0)[-1].position.log_view == 1024, "the others learn of the view by a ping"
+
+
+def test_6_2_a_statement_is_repeated_until_the_view_begins() -> None:
+    """T_DVC: what was lost is said again."""
+    b = in_view_change(0, view=1025)
+    b.clear()
+    b.run(40)
+    assert len(b.sent(DoViewChange, to=1)) == 2
+
+
+def test_6_1_t_vc_a_view_that_comes_to_nothing() -> None:
+    """T_VC: after 100 ticks and jitter wish for the next view, and have twice the patience with that."""
+    b = in_view_change(0, view=1025)
+    b.run(99)
+    assert not wishes(b)
+    b.run(27)
+    assert wishes(b)
+    assert b.counter("view_timeout") == 1
+    b.ping(2, view=1026)
+    b.clear()
+    b.run(195)
+    assert b.counter("view_timeout") == 1
+    b.run(60)
+    assert b.counter("view_timeout") == 2
+
+
+def test_t_27_progress_of_the_new_primary_extends_the_patience() -> None:
+    """While its repair gets on, nobody looks for another; but not for ever."""
+    b = in_view_change(0, view=1025)
+    for progress in range(1, 40):
+        b.run(60)
+        b.ping(1, progress=progress)
+        if b.counter("view_timeout"):
+            raise AssertionError("wished away while it made progress")
+    b.run(1500)
+    assert b.counter("view_timeout")
+
+
+# --- 6.3 Stating the log ------------------------------------------------------------------------------------
+
+
+def stated(bench: Bench) -> DoViewChange:
+    """The last do_view_change that it sent."""
+    return bench.sent(DoViewChange)[-1]
+
+
+def test_6_3_a_statement_lists_what_is_above_the_commit_point() -> None:
+    """Log view, head, commit point, and each op above it."""
+    log = chain(4)
+    b = in_view_change(0, view=1025, log=log, commit=2)
+    message = stated(b)
+    assert (message.log_view, message.head, message.commit) == (1024, log[3].id, log[1].id)
+    assert [(e.op, e.checksum, e.state) for e in message.entries] == [
+        (3, log[2].checksum, PRESENT),
+        (4, log[3].checksum, PRESENT),
+    ]
+
+
+def test_6_3_a_statement_is_bounded() -> None:
+    """At most so many of the highest ops are listed."""
+    log = chain(5)
+    disk = disk_of(0, view=1025, log_view=1024, log=log)
+    b = Bench(disk, limits=Limits(pipeline_max=2, entries_max=3))
+    assert [entry.op for entry in stated(b).entries] == [3, 4, 5]
+
+
+def test_r_nack_an_acknowledged_op_is_never_denied() -> None:
+    """T-15: at or below the watermark an unreadable body is a fault, whatever the disk shows."""
+    log = chain(3)
+    disk = disk_of(0, view=1025, log_view=1024, log=log)
+    del disk.records[log[1].id]
+    assert [e.state for e in stated(Bench(disk)).entries] == [PRESENT, FAULT, PRESENT]
+
+
+def test_r_nack_what_was_never_acknowledged_is_denied() -> None:
+    """Above the watermark a missing body is denied; its identity is known from the install."""
+    log = chain(3)
+    disk = disk_of(0, view=1025, log_view=1024, log=log, installed=3, acked=1)
+    del disk.records[log[1].id]
+    assert [e.state for e in stated(Bench(disk)).entries] == [PRESENT, NACK, PRESENT]
+
+
+def test_r_nack_the_floor_of_an_install_binds() -> None:
+    """What was acknowledged before the install still is: a floor is a watermark."""
+    log = chain(3)
+    disk = disk_of(0, view=1025, log_view=1024, log=log, installed=3, acked=0, floor=2)
+    disk.records.clear()
+    assert [e.state for e in stated(Bench(disk)).entries] == [FAULT, FAULT, NACK]
+
+
+def test_r_nack_a_void_proof_does_not_bind() -> None:
+    """A proof of an older lineage says nothing about this log."""
+    log = chain(3)
+    disk = disk_of(0, view=1025, log_view=1024, log=log, installed=3, acked=3, proof_base=1 << 40)
+    disk.records.clear()
+    assert [e.state for e in stated(Bench(disk)).entries] == [NACK, NACK, NACK]
+
+
+def test_t_34_the_watermark_does_not_fall_after_rot() -> None:
+    """R-PROOF: a fault below it leaves the watermark where it is; later proofs keep it."""
+    log = chain(3)
+    disk = disk_of(1, log=log)
+    del disk.records[log[1].id]
+    b = Bench(disk)
+    assert b.acked == 3
+    assert {append.proof.acked for append in b.given(WalAppend) if append.proof is not None} == {3}
+    assert [message.acked.op for message in b.sent(PrepareOk)] == [1], "and R-ACK waits for the repair"
+    b.hear_copy(0, log[1])
+    assert [message.acked.op for message in b.sent(PrepareOk)][-1] == 3
+
+
+# --- 6.4 Selecting ----------------------------------------------------------------------------------------
+
+
+def test_6_4_selection_needs_a_quorum_of_statements() -> None:
+    """Of five, three logs are needed, our own included."""
+    a = in_view_change(1, voters=5)
+    a.hear_statement(0, statement([], log_view=1024))
+    assert a.status is Status.VIEW_CHANGE
+    a.hear_statement(0, statement([], log_view=1024))
+    assert a.status is Status.VIEW_CHANGE, "the same voter twice is one voice"
+    a.hear_statement(2, statement([], log_view=1024))
+    assert a.status is Status.NORMAL
+
+
+def test_6_4_selection_counts_no_standby_into_the_quorum() -> None:
+    """INV-26: a standby's statement does not complete a quorum."""
+    a = in_view_change(1, standbys=(3,))
+    a.hear_statement(3, statement([], log_view=1024))
+    assert a.status is Status.VIEW_CHANGE
+
+
+def test_6_4_selection_takes_statements_for_its_own_view_only() -> None:
+    """A statement for a view that somebody else leads is none for us."""
+    a = in_view_change(1, view=1025)
+    a.hear_statement(0, statement([], log_view=1024), view=1024)
+    assert a.status is Status.VIEW_CHANGE
+
+
+def test_6_4_selection_newer_statement_of_a_boot_replaces() -> None:
+    """The latest statement by boot counts: an older boot's late words do not."""
+    log = chain(1)
+    a = in_view_change(1, voters=5)
+    a.hear_statement(0, statement(log, log_view=1024), boot=7)
+    a.hear_statement(0, statement([], log_view=1024), boot=6)
+    a.hear_statement(2, statement([], log_view=1024))
+    assert a.sent(GetPrepares, to=0)[-1].wanted == ((1, log[0].checksum),)
+
+
+def test_6_4_selection_repairs_before_it_leads() -> None:
+    """INV-10, T-4: every body is fetched and durable, then the image, and only then start_view."""
+    log = chain(2)
+    a = in_view_change(1, auto_disk=False)
+    a.hear_statement(2, statement(log, log_view=1024))
+    wanted = [want for message in a.sent(GetPrepares, to=2) for want in message.wanted]
+    assert wanted == [(1, log[0].checksum), (2, log[1].checksum)]
+    for prepare in log:
+        a.hear_copy(2, prepare)
+    assert not a.given(SuperblockWrite)[1:]
+    assert {append.proof for append in a.given(WalAppend)} == {None}, "the old lineage's proof must not cover them"
+    a.complete(WalAppend)
+    assert a.status is Status.VIEW_CHANGE
+    a.complete(SuperblockWrite)
+    assert a.status is Status.NORMAL
+    assert a.sent(StartView, to=2)[0].checksums == (log[0].checksum, log[1].checksum)
+    assert a.replica.report().counters
+
+
+def test_6_4_selection_waits_while_undecided() -> None:
+    """Appendix A.4: a rotten acknowledged op with one denial waits for the third voice, then keeps it."""
+    log = chain(2)
+    a = in_view_change(1)
+    a.hear_statement(2, statement(log, log_view=1024, states={1: FAULT}), head=2)
+    assert a.counter("selection_undecided") == 1
+    a.hear_statement(0, statement(log, log_view=1024))
+    a.hear_copy(0, log[0])
+    a.hear_copy(0, log[1])
+    a.hear_copy(2, log[1])
+    assert a.status is Status.NORMAL
+    assert a.log_ids() == [prepare.id for prepare in log]
+
+
+def test_6_4_selection_all_heard_and_undecided_is_an_alarm() -> None:
+    """The fault model is exceeded: it says so and waits, it does not guess."""
+    log = chain(1)
+    a = in_view_change(1)
+    for voter in (0, 2):
+        a.hear_statement(voter, statement(log, log_view=1024, states={1: FAULT}))
+    assert a.counter("selection_blocked") == 1
+    assert a.status is Status.VIEW_CHANGE
+
+
+def test_6_4_selection_a_new_statement_may_change_the_decision() -> None:
+    """While it repairs, a longer log of the same log view is still taken in."""
+    log = chain(2)
+    a = in_view_change(1, voters=5)
+    a.hear_statement(2, statement(log[:1], log_view=1024))
+    a.hear_statement(3, statement(log[:1], log_view=1024))
+    a.hear_statement(4, statement(log, log_view=1024))
+    a.hear_copy(4, log[0])
+    assert a.status is Status.VIEW_CHANGE
+    a.hear_copy(4, log[1])
+    assert a.head == 2
+    assert a.status is Status.NORMAL
+
+
+def test_6_4_selection_truncates_its_own_suffix() -> None:
+    """The older log loses: what only we hold of log view 1023 leaves the log of the new view."""
+    ours, theirs = chain(3, view=1023), chain(1, view=1024)
+    a = in_view_change(1, log=ours, log_view=1023)
+    a.hear_statement(2, statement(theirs, log_view=1024))
+    a.hear_copy(2, theirs[0])
+    assert a.log_ids() == [theirs[0].id]
+    assert a.counter("truncated") == 1
+    a.restart()
+    assert a.log_ids() == [theirs[0].id], "and stays gone (T-19)"
+
+
+def test_6_2_a_leading_primary_answers_a_statement_with_its_log() -> None:
+    """Who comes late to a view that has begun gets start_view at once."""
+    a = primary(log=chain(2))
+    a.hear_statement(2, statement([], log_view=0))
+    assert len(a.sent(StartView, to=2)) == 1
+
+
+# --- 6.5 Installing ----------------------------------------------------------------------------------------
+
+
+def test_6_5_install_is_one_image() -> None:
+    """T-2: view, log view, log and floor become durable together; before that nothing has changed."""
+    ours = chain(3)
+    theirs = [*ours[:2], *chain(1, after=ours[1], view=1026, tag=b"new")]
+    b = Bench(disk_of(1, log=ours))
+    b.auto_disk = False
+    b.hear_start_view(theirs, view=1026)
+    assert (b.status, b.head) == (Status.VIEW_CHANGE, 3)
+    assert b.log_ids() == [prepare.id for prepare in ours]
+    image = b.given(SuperblockWrite)[-1].image
+    assert (image.view, image.log_view, image.install.ack_floor, image.install.head) == (1026, 1026, 2, 3)
+    b.complete(SuperblockWrite)
+    assert b.status is Status.NORMAL
+    assert b.log_ids() == [prepare.id for prepare in theirs]
+
+
+@pytest.mark.parametrize(("equal", "acked", "floor"), [(0, 3, 0), (2, 3, 2), (3, 3, 3), (3, 2, 2)])
+def test_6_5_install_ack_floor_is_the_common_prefix(equal: int, acked: int, floor: int) -> None:
+    """ack_floor = min(acked, common prefix): what was promised of the log that stays, no more, no less."""
+    ours = chain(3, view=1024)
+    after = ours[equal - 1] if equal else None
+    theirs = [*ours[:equal], *chain(2, after=after, view=1026, tag=b"new")]
+    b = Bench(disk_of(1, view=1026, log_view=1024, log=ours, acked=acked))
+    b.hear_start_view(theirs, view=1026)
+    assert b.disk.superblock.install.ack_floor == floor
+
+
+def test_6_5_install_keeps_what_was_acknowledged() -> None:
+    """R-ACK: the floor covers the common prefix, so it is acknowledged again in the new view without a write."""
+    log = chain(2)
+    b = in_view_change(0, view=1025, log=log)
+    b.auto_disk = False
+    b.hear_start_view(log, view=1025)
+    b.complete(SuperblockWrite)
+    assert [message.acked.op for message in b.sent(PrepareOk, to=1)] == [2]
+
+
+def test_6_5_install_proof_base_voids_a_proof_in_flight() -> None:
+    """A proof of the old lineage that arrives late proves nothing about the new log."""
+    b = Bench(disk_of(1))
+    b.auto_disk = False
+    old = chain(1, tag=b"old")[0]
+    b.hear_prepare(old)
+    late = b.given(WalAppend)[-1]
+    assert late.proof is not None
+    new = chain(1, view=1026, tag=b"new")
+    b.hear_start_view(new, view=1026)
+    b.complete(SuperblockWrite)
+    assert b.status is Status.NORMAL
+    assert b.disk.superblock.install.proof_base >= late.proof.sequence
+    b.complete(WalAppend, count=1)
+    assert b.acked == 0
+    b.complete(SuperblockWrite)
+    b.hear_prepare(new[0])
+    assert not b.sent(PrepareOk, to=2)
+    b.complete()
+    assert [message.acked for message in b.sent(PrepareOk, to=2)] == [new[0].id]
+
+
+def test_6_5_install_new_proofs_pass_the_base() -> None:
+    """The first proof of the new lineage has a higher sequence than any before."""
+    log = chain(1)
+    b = in_view_change(0, view=1025, log=log)
+    b.hear_start_view([*log, *chain(1, after=log[0])], view=1025)
+    b.hear_prepare(chain(2)[1])
+    proofs = [append.proof for append in b.given(WalAppend) if append.proof is not None]
+    assert proofs[-1].log_view == 1025
+    assert proofs[-1].sequence > b.disk.superblock.install.proof_base
+
+
+def test_6_5_install_raises_the_commit_point() -> None:
+    """The base of start_view is committed, and applied where the bodies are at hand."""
+    log = chain(3)
+    b = in_view_change(0, view=1025, log=log)
+    b.hear_start_view(log, view=1025, base=2)
+    assert (b.commit, b.applied) == (2, 2)
+
+
+def test_6_5_install_above_a_gap_asks_for_identities() -> None:
+    """R-IDS: a base above our head leaves ops without identity; they are asked for from the top down."""
+    log = chain(5)
+    b = in_view_change(0, view=1025, log=log[:1])
+    b.pong(1, commit=4)
+    b.clear()
+    b.hear_start_view(log, view=1025, base=4)
+    assert [b.checksum_at(op) for op in (2, 3)] == [None, None]
+    assert b.sent(GetIds, to=1) == [GetIds(2, 4)]
+
+
+def test_6_5_extend_only() -> None:
+    """A start_view of the view whose log we have may add to it and never take away."""
+    log = chain(3)
+    b = Bench(disk_of(1, log=log[:2]))
+    b.hear_start_view(log, view=1024)
+    assert b.log_ids() == [prepare.id for prepare in log]
+    b.hear_start_view(log[:1], view=1024)
+    assert b.head == 3
+    other = [log[0], *chain(4, after=log[0], tag=b"other")]
+    b.hear_start_view(other, view=1024)
+    assert b.log_ids() == [prepare.id for prepare in log]
+
+
+def test_6_5_a_stale_or_foreign_start_view_is_ignored() -> None:
+    """R-STALE; and only the primary of a view tells its log."""
+    b = Bench(disk_of(1, view=1026, log_view=1024))
+    b.hear_start_view(chain(1), view=1024)
+    assert b.head == 0
+    b.hear(0, StartView(
+        base=GENESIS, checksums=(chain(1)[0].checksum,), last_timestamp=0,
+        certified=statement([], log_view=0).certified,
+        configuration=b.disk.superblock.configuration, pending=None, nonce=0,
+    ), view=1026)  # fmt: skip
+    assert b.status is Status.VIEW_CHANGE
+
+
+def test_6_2_an_install_in_flight_completes_beneath_a_newer_view() -> None:
+    """A view entered meanwhile stays: the log is taken, its role is not, and its start_view stays unsaid."""
+    log = chain(1)
+    a = in_view_change(1, auto_disk=False, log=log)
+    a.hear_statement(2, statement(log, log_view=1024))
+    a.ping(2, view=1026)
+    a.clear()
+    a.complete(SuperblockWrite)
+    assert (a.view, a.status) == (1026, Status.VIEW_CHANGE)
+    assert a.replica.state.log_view == 1025
+    assert not a.sent(StartView)
+    a.complete(SuperblockWrite)
+    assert stated(a).log_view == 1025
+
+
+# --- 6.1 Letting go ------------------------------------------------------------------------------------------
+
+
+def test_6_1_t_cq_a_primary_without_answers_abdicates() -> None:
+    """T_CQ: nobody answers for 40 ticks."""
+    a = primary()
+    a.run(40)
+    assert not a.replica.state.abdicated
+    a.run(5)
+    assert a.replica.state.abdicated
+    assert wishes(a)
+
+
+@pytest.mark.parametrize("answer", ["pong", "commit_ok", "prepare_ok"])
+def test_6_1_t_cq_any_answer_of_this_view_counts(answer: str) -> None:
+    """Pong, commit_ok and prepare_ok show that we are heard."""
+    a = primary(log=chain(1))
+    for _ in range(10):
+        a.run(20)
+        if answer == "pong":
+            a.pong(1)
+        elif answer == "commit_ok":
+            a.answer_heartbeat(1)
+        else:
+            a.ack(1)
+    assert not a.replica.state.abdicated
+
+
+def test_6_1_t_cq_a_ping_is_no_answer() -> None:
+    """T-40: a peer whose words reach us may not hear ours."""
+    a = primary()
+    for _ in range(10):
+        a.run(10)
+        a.ping(1)
+        a.ping(2)
+    assert a.replica.state.abdicated
+
+
+def test_6_1_t_cq_an_answer_of_another_view_is_none() -> None:
+    """A pong from somebody who is not in our view does not keep us in office."""
+    a = primary(view=2048)
+    for _ in range(10):
+        a.run(10)
+        a.pong(1, 2, view=1024)
+    assert a.replica.state.abdicated
+
+
+def test_6_1_t_disk_a_primary_whose_disk_hangs_lets_go() -> None:
+    """T-26: its own append is not done in 100 ticks, although the others commit without it."""
+    a = primary(auto_disk=False)
+    a.request(0, code=1)
+    a.commit_all()
+    for _ in range(9):
+        a.run(10)
+        a.pong(1, 2)
+    assert not a.replica.state.abdicated
+    for _ in range(3):
+        a.run(10)
+        a.pong(1, 2)
+    assert a.replica.state.abdicated
+    assert a.counter("abdicated_slow_disk") == 1
+    assert not a.replica.state.fit
+    a.complete()
+    a.run(10)
+    assert a.replica.state.fit
+
+
+def test_6_1_t_stall_a_primary_that_gets_nowhere_lets_go() -> None:
+    """T-40: a request waits 300 ticks, nothing is applied, and another could lead."""
+    a = primary()
+    a.request(0, code=1)
+    for _ in range(29):
+        a.run(10)
+        a.pong(1, 2)
+    assert not a.replica.state.abdicated
+    for _ in range(4):
+        a.run(10)
+        a.pong(1, 2)
+    assert a.counter("abdicated_stall") == 1
+
+
+def test_6_1_t_stall_nobody_else_could_lead() -> None:
+    """Without a better candidate the primary stays, however stuck."""
+    a = primary()
+    a.request(0, code=1)
+    for _ in range(60):
+        a.run(10)
+        a.pong(1, 2, fit=False)
+    assert not a.replica.state.abdicated
+
+
+def test_6_1_t_stall_calm_is_no_stall() -> None:
+    """An idle primary leads for ever."""
+    a = primary()
+    for _ in range(100):
+        a.run(10)
+        a.pong(1, 2)
+    assert not a.replica.state.abdicated
+
+
+def test_6_2_abdication_is_never_undone_within_a_view() -> None:
+    """No heartbeat, no prepare, no admission any more; what is in flight may still commit."""
+    a = primary()
+    session = a.register()
+    a.request(1, session=session)
+    a.run(46)
+    assert a.replica.state.abdicated
+    a.clear()
+    a.commit_all()
+    assert a.commit == 2
+    for _ in range(10):
+        a.pong(1, 2)
+        a.run(10)
+    a.request(2, session=session)
+    assert not a.sent(Commit)
+    assert not a.sent(PrepareMessage)
+    assert a.replica.state.abdicated
+    assert a.view == 1024
+
+
+def test_6_2_an_abdicated_primary_sanctions_the_move() -> None:
+    """Its backups need not wait for T_SUSPECT."""
+    a = primary()
+    a.run(46)
+    assert a.sent(StartViewChange)[0].sanctioned
+
+
+def test_6_2_a_single_replica_never_abdicates() -> None:
+    """There is nobody to hand to."""
+    a = primary(voters=1, auto_disk=False)
+    a.request(0, code=1)
+    a.run(500)
+    assert not a.replica.state.abdicated
+
+
+def test_6_1_patience_returns_after_calm() -> None:
+    """After 1000 normal ticks a view again gets the first patience."""
+    b = in_view_change(0, view=1025)
+    b.run(126)
+    b.ping(2, view=1026)
+    b.hear_start_view([], view=1026)
+    for _ in range(202):
+        b.run(5)
+        b.hear_heartbeat(GENESIS)
+    b.ping(1, view=2049)
+    before = b.counter("view_timeout")
+    b.run(126)
+    assert b.counter("view_timeout") == before + 1
