@@ -1,11 +1,16 @@
 """Whatever happens to connections, replicas and sessions: each outcome is true, and there is exactly one.
 
-Hypothesis drives one client against the naive cluster of `fake_cluster`, one small event at a time, and
-heals everything at the end.
+One client runs against the naive cluster of `fake_cluster`, one small event at a time; everything heals at
+the end. Hypothesis looks for short scripts, which it can shrink; long random walks get to states that
+take many events in the right order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from random import Random
+
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -185,3 +190,44 @@ TestExactlyOnce = ExactlyOnce.TestCase
 TestExactlyOnce.settings = settings(
     max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_long_random_walks(seed: int) -> None:
+    """Hundreds of events, mostly work, sometimes trouble, checked after each."""
+    random = Random(seed)
+    walk = ExactlyOnce()
+    walk.begin(random.choice([1, 1, 3]), random.choice([2, 8]), 40)
+
+    def submit() -> None:
+        walk.submit(random.choice([1, 3]), random.choice([40, 700, 20_000]), random.choice([None, 0, 1]))
+
+    def reply_is_lost() -> None:
+        walk.order(True)
+        walk.cut(0 if walk.world.cluster.primary is None else walk.world.cluster.primary)
+
+    events: dict[Callable[[], object], int] = {
+        submit: 8,
+        lambda: walk.read(random.choice(list(ReadMode)), 700): 1,
+        lambda: walk.cancel(random.randrange(6)): 1,
+        walk.pass_time: 12,
+        lambda: walk.sleep(random.choice([1, 30])): 3,
+        lambda: walk.good_moment(random.choice([0, 0, 0, 50])): 10,
+        lambda: walk.carry_in(random.randrange(3), 2): 4,
+        lambda: walk.carry_out(random.randrange(3), 2): 4,
+        lambda: walk.cut(random.randrange(3)): 1,
+        reply_is_lost: 1,
+        lambda: walk.kill_or_start(random.randrange(3), random.random() < 0.7): 1,
+        lambda: walk.pause_or_go_on(random.randrange(3), random.random() < 0.2): 3,
+        lambda: walk.move_primary(random.choice([None, 0, 1, 2, 2]), random.random() < 0.5, random.random() < 0.5): 1,
+        lambda: walk.order(random.random() < 0.6): 4,
+        lambda: walk.refuse(
+            random.randrange(3), random.choice([None, None, RejectCode.BUSY, RejectCode.BAD_REQUEST]), 50
+        ): 2,
+        lambda: walk.world.cluster.sessions and walk.evict(random.randrange(9)): 1,
+    }
+    for event in random.choices(list(events), list(events.values()), k=500):
+        event()
+        walk.outcomes_are_true()
+        walk.lanes_are_in_order()
+    walk.teardown()

@@ -283,13 +283,16 @@ class Bench:
         disk: DiskImage,
         *,
         auto_disk: bool = True,
+        held_back: tuple[type[Written], ...] = (),
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         seed: int = 0,
     ) -> None:
         self.disk = disk
         self.auto_disk = auto_disk
-        self.held_back: tuple[type[Written], ...] = ()  # Kinds of disk jobs that are not completed by themselves.
+        self.scan_cursor = b""  # What the state machine's answers to queries have as their cursor...
+        self.query_error = ""  # ... or as their refusal.
+        self.held_back = held_back  # Kinds of disk jobs that are not completed by themselves.
         self.options = Options(limits=limits or Limits(), timeouts=timeouts or Timeouts(), seed=seed)
         self.now = 0
         self.wall_offset_ns = 0
@@ -390,8 +393,9 @@ class Bench:
             self.log_seen += given
             todo = self._carry_out(given)
             if not todo and self.auto_disk:
-                todo = [self._complete(written) for written in self.pending if not isinstance(written, self.held_back)]
+                free = [written for written in self.pending if not isinstance(written, self.held_back)]
                 self.pending = [written for written in self.pending if isinstance(written, self.held_back)]
+                todo = [self._complete(written) for written in free]
         return self.outputs[first:]
 
     def _carry_out(self, given: Sequence[Output]) -> list[Input]:
@@ -402,7 +406,9 @@ class Bench:
             elif isinstance(output, Apply):
                 answers.append(Applied(output.op, tuple(echo(item.body) for item in output.items)))
             elif isinstance(output, Query):
-                answers.append(Queried(tuple(Answer(item.token, echo(item.body), b"", "") for item in output.items)))
+                cursor, error = self.scan_cursor, self.query_error
+                answered = tuple(Answer(item.token, echo(item.body), cursor, error) for item in output.items)
+                answers.append(Queried(answered))
             elif isinstance(output, WalAppend | SuperblockWrite | WalRead):
                 self.pending.append(output)
         return answers

@@ -144,7 +144,7 @@ class LogMachine(RuleBasedStateMachine):
         self.log = adopted
         self.model = Model(
             theirs,
-            {op for op in model.unknown if op <= common} | set(range(common + 1, base)),
+            {op for op in model.unknown if op <= common and op < base} | set(range(common + 1, base)),
             {op: hold for op, hold in model.holds.items() if op <= common},
             {op for op in model.bodies if op <= common},
         )

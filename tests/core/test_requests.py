@@ -297,6 +297,42 @@ def test_t_21_eviction_goes_by_the_log() -> None:
     assert [reply.number for reply in replies(a, 1)] == [2]
 
 
+def test_5_4_an_evicted_client_may_register_again() -> None:
+    """Its id is no longer in the table: it gets another session, and starts from number 1."""
+    a = primary(limits=Limits(sessions_max=1))
+    first = a.register(by=1)
+    a.request(1, by=1, session=first)
+    a.commit_all()
+    a.register(by=2)
+    second = a.register(by=1)
+    assert second > first
+    a.clear()
+    a.request(1, by=1, session=second)
+    a.commit_all()
+    assert [(reply.number, reply.session) for reply in replies(a)] == [(1, second)]
+
+
+def test_inv_30_numbers_held_for_a_client_that_left_are_dropped() -> None:
+    """What waits for an earlier number of a client that is gone would fill the queue for ever."""
+    a = primary(limits=Limits(queue_requests_max=2))
+    sessions = [a.register(by=by) for by in (1, 2, 3)]
+    for by in (1, 2):
+        a.request(2, by=by, session=sessions[by - 1], connection=by)
+        a.step(Link(peer=None, connection=by, up=False))
+    a.clear()
+    a.request(1, by=3, session=sessions[2], connection=3)
+    a.commit_all()
+    assert [reply.number for reply in replies(a, 3)] == [1]
+
+
+def test_inv_30_strangers_are_bounded() -> None:
+    """Checks of unknown sessions wait like reads, and no more of them than of reads."""
+    a = primary(limits=Limits(reads_max=2))
+    for by in (1, 2, 3):
+        a.request(1, by=by, session=99)
+    assert codes(a) == [RejectCode.BUSY]
+
+
 # --- A new view -------------------------------------------------------------------------------------------
 
 

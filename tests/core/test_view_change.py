@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.bench import GENESIS, Bench, chain, disk_of, primary, statement
+from tests.core.bench import GENESIS, WALL_NS, Bench, chain, disk_of, primary, statement
 from trio_pb.core.config import Limits
 from trio_pb.core.messages import (
     Commit,
@@ -570,7 +570,7 @@ def test_6_5_install_raises_the_commit_point() -> None:
 def test_6_5_install_above_a_gap_asks_for_identities() -> None:
     """R-IDS: a base above our head leaves ops without identity; they are asked for from the top down."""
     log = chain(5)
-    b = in_view_change(0, view=1025, log=log[:1])
+    b = in_view_change(0, view=1025, log=log[:1], commit=1)
     b.pong(1, commit=4)
     b.clear()
     b.hear_start_view(log, view=1025, base=4)
@@ -767,3 +767,22 @@ def test_6_1_patience_returns_after_calm() -> None:
     before = b.counter("view_timeout")
     b.run(126)
     assert b.counter("view_timeout") == before + 1
+
+
+def test_inv_17_timestamps_rise_over_an_unapplied_suffix() -> None:
+    """A new primary whose clock is behind goes on above the timestamps of ops that nobody has applied yet."""
+    a = primary(log=chain(1, timestamp=WALL_NS + 4_000_000_000))
+    a.pong(1, 2)
+    a.request(0, code=1)
+    made = a.sent(PrepareMessage)[-1].prepare
+    assert a.applied == 0
+    assert made.timestamp > WALL_NS + 4_000_000_001
+
+
+def test_inv_17_a_backup_remembers_the_timestamps_that_it_appends() -> None:
+    """It states them in a view change, applied or not."""
+    b = Bench(disk_of(1))
+    prepare = chain(1, timestamp=5000)[0]
+    b.hear_prepare(prepare)
+    b.ping(2, view=1026)
+    assert stated(b).last_timestamp == prepare.timestamp

@@ -51,11 +51,6 @@ class DiskThread:
         self._calls: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="trio_pb disk", daemon=True)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether all work that was put is done; its completions are in the inbox or on their way."""
-        return self._idle
-
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -86,8 +81,6 @@ class DiskThread:
 
     def _take(self) -> Job[tuple[Input, ...]] | None:
         with self._lock:
-            if self._stopping:
-                return None
             job = self._store.take()
             self._idle = job is None
             return job
