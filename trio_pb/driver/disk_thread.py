@@ -1,8 +1,9 @@
 """The thread that does storage work, so that the loop never waits for a disk (R-OUT1).
 
 The loop queues outputs; the thread takes all that is queued as one job (group commit), runs it,
-hands the completions back through the Trio token and takes the next. That costs a third of a
-`trio.to_thread` call per flush, and the disk does not idle while the loop is busy with a step.
+hands the completions back through the Trio token and takes the next. A round trip was measured at
+three quarters to four fifths of a `trio.to_thread` call; above all, the disk does not idle while the
+loop is busy with a step.
 """
 
 from __future__ import annotations
