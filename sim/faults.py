@@ -36,17 +36,18 @@ class _Draw:
 def draw_shape(choices: Choices) -> Shape:
     """Return the circumstances of a run."""
     draw = _Draw(choices)
+    clients = draw.one_of("clients", 1, 2, 3, 4, 5)
     return Shape(
         replicas=draw.one_of("replicas", 3, 3, 3, 3, 3, 3, 1, 2, 4, 5),
-        clients=draw.one_of("clients", 1, 2, 3, 4, 5),
+        clients=clients,
         limits=_draw_limits(draw),
         timeouts=_draw_timeouts(draw),
         network=_draw_network(draw),
         disk=_draw_disk(draw),
-        workload=_draw_workload(draw),
+        workload=_draw_workload(draw, clients),
         faults=_draw_faults(draw),
         codec=draw.exists("codec", 1 / 8),
-        record=draw.exists("record", 1 / 8),
+        record=draw.exists("record", 1 / 16),
         turn_delay=draw.one_of("turn delay", 0, 0, 50, 500, 3 * MS),
         clock_spread_ms=draw.one_of("clock spread", 0, 5, 500, 10_000),
         segment_size=draw.one_of("segment size", 128, 64, 256) * 1024,
@@ -98,11 +99,13 @@ def _draw_disk(draw: _Draw) -> DiskSpeed:
     return DiskSpeed(flush_min=100 * slow, flush_mean=300 * slow)
 
 
-def _draw_workload(draw: _Draw) -> WorkloadPlan:
+def _draw_workload(draw: _Draw, clients: int) -> WorkloadPlan:
     return WorkloadPlan(
-        operations=draw.one_of("operations", 40, 30, 60),
+        # A run's work is that of all clients together; spread over the time in which faults happen it
+        # meets more of them than twice the work in a hurry.
+        operations=draw.one_of("operations", 80, 60, 120) // clients,
         in_flight=draw.one_of("in flight", 1, 2, 8),
-        think_mean=draw.one_of("think", 40, 40, 10, 0) * MS,
+        think_mean=draw.one_of("think", 20, 30, 10, 0) * clients * MS,
         customers=draw.one_of("customers", 4, 1, 16),
         shared=draw.one_of("shared", 0, 1) == 1,
         reads=draw.one_of("reads", 20, 0, 50) / 100,

@@ -9,10 +9,10 @@ from sim.choices import Choices, latency_of
 from sim.disk import FakeDisk
 from sim.network import Network, Payload
 from sim.oracles.facts import violate
+from sim.oracles.reference import new_machine
 from sim.oracles.watch import Watch
 from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
-from trio_pb.app.orders import Orders
 from trio_pb.codec.wire import WIRE_VERSION
 from trio_pb.core import messages
 from trio_pb.core.config import Options
@@ -107,7 +107,7 @@ class SimReplica:
         self.is_up = False  # The process runs; storage may still be opening.
         self.is_paused = False
         self.core: Replica | None = None
-        self.machine = Orders()
+        self.machine = new_machine()
         self.connections: dict[int, int] = {}  # Connection -> client node.
         self.crash_after_outputs: int | None = None  # A planned crash inside a turn,
         self.crash_after_steps: int | None = None  # or inside the disk's work.
@@ -459,7 +459,7 @@ class SimReplica:
         world = self.world
         self.core = Replica(self.options)
         if self._boots > 1:
-            self.machine = Orders()  # Nothing of the last boot's state is left.
+            self.machine = new_machine()  # Nothing of the last boot's state is left.
         self._boot_time = world.scheduler.now
         self._last_tick = 0
         if world.shape.record:

@@ -30,6 +30,7 @@ from sim.workload import Workload
 __all__ = ["Failure", "RunReport", "SweepReport", "replay_command", "run_seed", "sweep"]
 
 BLOCK_SEEDS = 50  # Seeds that a worker takes at once.
+SEEDS_PER_COLLECTION = 10
 
 
 @attrs.frozen
@@ -192,12 +193,16 @@ def _run_block(block: tuple[int, int]) -> tuple[list[RunReport], float]:
     """Worker: run seeds first..first+count-1."""
     first, count = block
     began = time.process_time()
-    gc.disable()  # Runs make few cycles; collecting between them is enough.
+    # The cycles of a run are its whole world, to be collected between runs; what was there before them
+    # (modules, mostly) stays, so it need not be walked through each time.
+    gc.disable()
+    gc.freeze()
     reports: list[RunReport] = []
     for seed in range(first, first + count):
         reports.append(run_seed(seed))
-        if seed % 5 == 4:
+        if len(reports) % SEEDS_PER_COLLECTION == 0:
             gc.collect()
+    gc.unfreeze()
     gc.enable()
     return reports, time.process_time() - began
 

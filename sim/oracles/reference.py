@@ -11,7 +11,15 @@ from trio_pb.core.messages import CODE_EMPTY, CODE_REGISTER, Reject, Reply
 from trio_pb.core.ports import Apply, ApplyItem
 from trio_pb.core.prepare import Prepare, PrepareKind
 
-__all__ = ["ExecutedOnce", "ReferenceModel"]
+__all__ = ["ExecutedOnce", "ReferenceModel", "new_machine"]
+
+
+RECENT_ORDERS_MAX = 64  # Few, so that a run sees the oldest make room.
+
+
+def new_machine() -> Orders:
+    """The state machine of every replica and of the model."""
+    return Orders(recent_orders_max=RECENT_ORDERS_MAX)
 
 
 @attrs.define
@@ -25,7 +33,7 @@ class ReferenceModel:
     """What the committed log means, from the beginning on (PROTOCOL 5.4)."""
 
     def __init__(self, sessions_max: int) -> None:
-        self.machine = Orders()
+        self.machine = new_machine()
         self.op = 0
         self.results: dict[tuple[bytes, int, int], bytes] = {}  # (client, op, number) -> first result.
         self.executed: dict[bytes, int] = {}  # Body of a command -> times executed.

@@ -292,3 +292,18 @@ def test_certainty_is_not_spent_on_asking_who_leads() -> None:
     assert (failure.kind, failure.reason) == (OutcomeKind.NOT_APPLIED, "not_primary")
     sent = [m for replica in world.cluster.replicas for m in replica.received if type(m) is Request and m.number == 2]
     assert len(sent) > 10
+
+
+def test_a_half_open_connection_is_given_up() -> None:
+    """A replica that led nobody lost power and came back to lead: the old connection tells us nothing of it."""
+    world = World(addresses=("r0",))
+    world.cluster.lead(None)
+    token = world.submit(for_ms=20_000)
+    world.run(500)
+    replica = world.cluster.replica("r0")
+    replica.is_up = False  # Its end is gone; no packet says so to ours.
+    replica.inbox.clear()
+    replica.outbox.clear()
+    world.cluster.lead(0)
+    world.run(10_000)
+    assert world.success(token).replica == 0

@@ -324,6 +324,24 @@ class Bench:
         """What it is doing."""
         return self.replica.state.status
 
+    # Questions are methods: a type checker believes that what a property said once stays so.
+
+    def is_in(self, status: Status) -> bool:
+        """Whether it is in `status` now."""
+        return self.status is status
+
+    def leads(self) -> bool:
+        """Whether it is a primary that means to go on."""
+        return self.replica.state.is_leading
+
+    def has_abdicated(self) -> bool:
+        """Whether it let go for the rest of the view."""
+        return self.replica.state.abdicated
+
+    def is_fit(self) -> bool:
+        """Whether it may be asked to lead."""
+        return self.replica.state.fit
+
     @property
     def view(self) -> int:
         """Its view."""
@@ -572,11 +590,19 @@ class Bench:
     ) -> None:
         """Peers answer a ping of this tick: they are alive, and in our view unless told."""
         for replica in replicas:
-            self.hear(replica, Pong(self.position(reach=reach, fit=fit)), view=view, commit=commit)
+            self.hear(replica, Pong(self.pong_position(reach=reach, fit=fit)), view=view, commit=commit)
 
-    def ping(self, replica: int, *, view: int | None = None, **position: int) -> list[Output]:
+    def pong_position(self, *, reach: int = 3, fit: bool = True, wall_ns: int | None = None) -> Position:
+        """What an answer to a ping of this boot and tick says."""
+        boot = self.replica.state.boot
+        return self.position(reach=reach, fit=fit, wall_ns=wall_ns, sequence=(boot << 32) + 1)
+
+    def ping(
+        self, replica: int, *, view: int | None = None, sequence: int = 0, sent_tick: int = 0, progress: int = 0
+    ) -> list[Output]:
         """A peer asks how we are."""
-        return self.hear(replica, Ping(self.position(**position)), view=view)
+        position = self.position(sequence=sequence, sent_tick=sent_tick, progress=progress)
+        return self.hear(replica, Ping(position), view=view)
 
     def checksum_at(self, op: int) -> bytes | None:
         """The prepare at `op` of our log."""
@@ -640,8 +666,8 @@ def primary(
     others = [other for other in range(voters) if other != replica]
     for other in others[: quorums_of(voters).view_change - 1]:
         bench.hear_statement(other, statement(log, log_view=0, commit=commit))
-    assert bench.status is Status.NORMAL, "a quorum stated its logs"
-    assert bench.replica.state.is_leading
+    assert bench.is_in(Status.NORMAL), "a quorum stated its logs"
+    assert bench.leads()
     bench.auto_disk = auto_disk
     bench.clear()
     return bench

@@ -3,7 +3,7 @@
 Nothing happens by itself: a message waits until it is delivered or dropped, a disk job until it is done, time
 until it is told to pass. Commands, one a line:
 
-    start V [N]            three replicas start in view V, each with N committed ops unless it has its own disk
+    start V [WITHOUT]      the replicas start, in view V with empty logs unless they have a disk; one may stay down
     replica R view=V [log_view=W log=N acked=N commit=N installed=N lose=N]
                            another disk for one replica, before it starts: N ops, one of whose records is bad
     request C K [to R]     client C sends number K (0 registers) to replica R, the present primary unless told
@@ -13,6 +13,7 @@ until it is told to pass. Commands, one a line:
     disk [R] [KIND]        complete the disk jobs that wait (of R, of that kind: journal, superblock, read)
     settle                 deliver and complete until nothing waits
     tick N [R]             N ticks pass one by one (at replica R only)
+    run N                  N ticks pass, and after each everything settles; heartbeats are not printed
     crash R                R loses its memory and every write that is not complete; it stays down
     restart R              it starts again from its disk
     show                   where everybody stands
@@ -45,7 +46,6 @@ from trio_pb.core.messages import (
     ReadIndexOk,
     ReadMode,
     Reject,
-    Reply,
     Request,
     StartView,
     StartViewChange,
@@ -86,6 +86,7 @@ class HandCluster:
         self.benches: dict[int, Bench] = {}
         self.letters: list[Letter] = []
         self.lines: list[str] = []
+        self.unspoken: tuple[type[PeerMessage], ...] = (Ping, Pong)  # These travel without a word.
         self.sessions: dict[int, int] = {}  # Client -> its session, as replies told it.
 
     # --- Saying what happens --------------------------------------------------------------------
@@ -95,12 +96,12 @@ class HandCluster:
         self.lines.append(line)
 
     def after(self, replica: int, given: Sequence[Output]) -> None:
-        """Post what a replica sent and print what it gave out; pings and pongs travel without a word."""
+        """Post what a replica sent and print what it gave out."""
         for output in given:
             if isinstance(output, Send):
                 for target in output.replicas:
                     self.letters.append(Letter(replica, target, output.envelope, output.message))
-                if not isinstance(output.message, Ping | Pong):
+                if not isinstance(output.message, self.unspoken):
                     targets = "".join(NAMES[target] for target in output.replicas)
                     self.say(f"  {NAMES[replica]} > {targets}: {describe(output.message, output.envelope)}")
             elif isinstance(output, WalAppend):
@@ -122,20 +123,19 @@ class HandCluster:
         if isinstance(answer, Reject):
             self.say(f"{who} refuses {answer.number} ({answer.code.name.lower()})")
             return
-        if isinstance(answer, Reply) and answer.number == 0 and answer.session:
+        if answer.number == 0 and answer.session:
             self.sessions[answer.client[0]] = answer.session
         again = ", again" if answer.replayed else ""
         self.say(f"{who} answer to {answer.number} at op {answer.op}{again}")
 
     # --- Commands -------------------------------------------------------------------------------
 
-    def start(self, view: str, count: str = "0") -> None:
-        """Everybody restarts in `view` with the same log."""
-        log = chain(int(count), view=int(view))
-        for replica in range(3):
-            if replica not in self.disks:
-                self.disks[replica] = disk_of(replica, view=int(view), log=log, commit=len(log))
-            self.restart(NAMES[replica])
+    def start(self, view: str, without: str = "") -> None:
+        """Everybody starts, except perhaps one."""
+        for replica, name in enumerate(NAMES):
+            self.disks.setdefault(replica, disk_of(replica, view=int(view)))
+            if name != without:
+                self.restart(name)
 
     def replica(self, name: str, *fields: str) -> None:
         """Give one replica its own disk before it starts; `log` counts ops of the common chain."""
@@ -176,7 +176,7 @@ class HandCluster:
     def deliver(self, *which: str) -> None:
         """Deliver what waits now, in order of sending."""
         for letter in self.take(which):
-            if not isinstance(letter.message, Ping | Pong):
+            if not isinstance(letter.message, self.unspoken):
                 what = describe(letter.message, letter.envelope)
                 self.say(f"{NAMES[letter.source]}>{NAMES[letter.target]} {what}")
             bench = self.benches.get(letter.target)
@@ -186,7 +186,7 @@ class HandCluster:
     def drop(self, *which: str) -> None:
         """Lose what waits."""
         for letter in self.take(which):
-            if not isinstance(letter.message, Ping | Pong):
+            if not isinstance(letter.message, self.unspoken):
                 what = describe(letter.message, letter.envelope)
                 self.say(f"{NAMES[letter.source]}>{NAMES[letter.target]} {what} -- lost")
 
@@ -221,6 +221,14 @@ class HandCluster:
             for replica, bench in sorted(self.benches.items()):
                 if not only or NAMES[replica] in only:
                     self.after(replica, bench.tick())
+
+    def run_ticks(self, count: str) -> None:
+        """Time passes while everything else works as it should."""
+        self.unspoken = (Ping, Pong, Commit, CommitOk)
+        for _ in range(int(count)):
+            self.tick("1")
+            self.settle()
+        self.unspoken = (Ping, Pong)
 
     def crash(self, name: str) -> None:
         """Memory and unfinished writes are gone; what was sent is on its way all the same."""
@@ -260,6 +268,7 @@ class HandCluster:
             "disk": self.disk,
             "settle": self.settle,
             "tick": self.tick,
+            "run": self.run_ticks,
             "crash": self.crash,
             "restart": self.restart,
             "show": self.show,
@@ -327,5 +336,3 @@ def describe(message: PeerMessage, envelope: Envelope) -> str:
 def round_of(number: int) -> str:
     """A read round, when there is one."""
     return f", round {number}" if number else ""
-
-

@@ -24,7 +24,7 @@ def test_11_waits_until_another_holds_everything_then_names_its_view() -> None:
     a.ack(2)
     assert a.sent(Commit)[-1].commit_checksum == a.checksum_at(1)
     assert [(wish.target, wish.sanctioned) for wish in a.sent(StartViewChange)] == [(1026, True)]
-    assert a.replica.state.abdicated
+    assert a.has_abdicated()
     assert not done(a)
     a.hear_start_view([body for body in [a.replica.state.log.body(1)] if body is not None], view=1026, base=1)
     assert done(a) == [True]
@@ -50,7 +50,7 @@ def test_11_the_backup_follows_at_once() -> None:
     b.hear_wish(0, 1026, sanctioned=True)
     assert b.view == 1026
     b.hear_statement(0, statement([], log_view=1024))
-    assert b.replica.state.is_leading
+    assert b.leads()
 
 
 def test_11_nobody_to_hand_to() -> None:
@@ -58,7 +58,7 @@ def test_11_nobody_to_hand_to() -> None:
     for bench in (primary(voters=1), primary()):
         bench.step(Transfer())
         assert done(bench) == [False]
-        assert bench.replica.state.is_leading
+        assert bench.leads()
 
 
 def test_11_a_backup_has_nothing_to_hand_over() -> None:
@@ -79,7 +79,7 @@ def test_11_gives_up_after_its_time() -> None:
         a.run(5)
         a.answer_heartbeat(1, 2)
     assert done(a) == [False]
-    assert a.replica.state.is_leading
+    assert a.leads()
     a.commit_all()
     a.request(0, by=2, code=1)
     assert a.head == 2

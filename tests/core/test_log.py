@@ -176,7 +176,7 @@ class LogMachine(RuleBasedStateMachine):
         assert log.is_identified(1, model.head) == (not model.unknown)
 
 
-LogMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+LogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestLog = LogMachine.TestCase
 
 
@@ -216,3 +216,24 @@ def test_inherit_takes_over_only_what_fits() -> None:
     new.extend_identities([ours[0].checksum, ours[1].checksum, chain(3, tag=b"z")[2].checksum])
     new.inherit(old)
     assert (new.durable_prefix, new.body(2), new.body(3)) == (2, ours[1], None)
+
+
+def test_dropping_bodies_keeps_what_is_not_durable() -> None:
+    """The cache forgets what the disk has, and nothing else."""
+    log = Log(GENESIS)
+    for prepare in chain(3):
+        log.append(prepare)
+    log.mark_durable(chain(3)[0].id)
+    log.drop_bodies(2)
+    assert [log.body(op) is None for op in (1, 2, 3)] == [True, False, False]
+
+
+def test_inherit_tells_identities_below_an_agreement() -> None:
+    """Where two logs agree at an op they agree everywhere below: what one does not know, the other tells."""
+    log = chain(4)
+    known = Log(GENESIS)
+    known.extend_identities([prepare.checksum for prepare in log])
+    jumped = Log(GENESIS).adopt(log[3].id, (), 0)
+    assert jumped.checksum(2) is None
+    jumped.inherit(known)
+    assert [jumped.checksum(op) for op in range(1, 5)] == [prepare.checksum for prepare in log]

@@ -13,9 +13,11 @@ from trio_pb.core.messages import (
     NO_PROBE,
     Commit,
     CommitOk,
+    DoViewChange,
     GetPrepares,
     GetStartView,
     Pong,
+    PrepareCopy,
     PrepareMessage,
     PrepareOk,
 )
@@ -161,7 +163,7 @@ def test_t_23_one_wild_peer_moves_nothing() -> None:
     a = primary()
     a.tick()
     a.pong(1)
-    a.hear(2, Pong(a.position(wall_ns=WALL_NS + 86_400 * 10**9)))
+    a.hear(2, Pong(a.pong_position(wall_ns=WALL_NS + 86_400 * 10**9)))
     a.register()
     assert abs(a.sent(PrepareMessage)[0].prepare.timestamp - WALL_NS) < CLAMP_NS
 
@@ -395,6 +397,13 @@ def test_r_commit_is_for_this_view() -> None:
     assert a.commit == 1
 
 
+def test_r_commit_is_not_for_a_newer_view() -> None:
+    """An acknowledgement said in a view that we have not reached is for that view's log, not for ours."""
+    a = primary(log=chain(1))
+    a.hear(1, PrepareOk(a.replica.state.log.id(1), 0, GENESIS_CHECKPOINT, NO_PROBE), view=2048)
+    assert (a.commit, a.view) == (0, 1024)
+
+
 def test_r_commit_names_the_prepare() -> None:
     """An acknowledgement of another prepare at that op counts for nothing (T-30)."""
     a = primary(log=chain(1))
@@ -526,3 +535,58 @@ def test_inv_14_an_impossible_state_stops_the_replica() -> None:
     b.replica.state.applied = 3
     with pytest.raises(AssertionError, match="not committed"):
         b.tick()
+
+
+def test_5_5_a_commit_point_above_our_head_is_remembered_by_name() -> None:
+    """It is told on in a view change, though the log does not reach it."""
+    log = chain(3)
+    b = Bench(disk_of(1, log=log[:1]))
+    b.hear_heartbeat(log[2].id, commit=3, commit_checksum=log[2].checksum)
+    assert (b.commit, b.applied) == (3, 1)
+    b.ping(2, view=1026)
+    assert b.sent(DoViewChange)[-1].commit == log[2].id
+
+
+def test_5_5_a_commit_point_that_our_log_contradicts_is_not_taken() -> None:
+    """Rather stall than apply what the primary did not commit."""
+    log = chain(2)
+    b = Bench(disk_of(1, log=log))
+    b.hear_heartbeat(log[1].id, commit=2, commit_checksum=chain(2, tag=b"other")[1].checksum)
+    assert b.commit == 0
+    assert b.counter("protocol_violations") == 1
+
+
+def test_5_2_a_full_buffer_keeps_the_lowest() -> None:
+    """What is needed first is kept; what is thrown away is asked for again."""
+    log = chain(6)
+    b = Bench(disk_of(1), limits=Limits(prepare_buffer_max=2))
+    for op in (6, 5, 3, 2, 4):
+        b.hear_prepare(log[op - 1])
+    b.hear_prepare(log[0])
+    assert b.head == 3
+
+
+def test_inv_20_equal_logs_have_equal_probes() -> None:
+    """However the ops arrived, after the same ops the rolling digest is the same; every so many it is told."""
+    log = chain(4)
+    one, two = (Bench(disk_of(1), limits=Limits(probe_interval_ops=2)) for _ in range(2))
+    for prepare in log:
+        one.hear_prepare(prepare, commit=prepare.op)
+        two.hear_prepare(prepare)
+    one.hear_heartbeat(log[3].id, commit=4)
+    two.hear_heartbeat(log[3].id, commit=4)
+    assert one.replica.execution.rolling_probe == two.replica.execution.rolling_probe
+    one.hear_heartbeat(log[3].id, commit=4)
+    assert one.sent(CommitOk)[-1].probe.op == 4
+    assert one.sent(CommitOk)[-1].probe == one.replica.execution.rolling_probe
+
+
+def test_inv_30_bodies_in_memory_are_bounded() -> None:
+    """Applied bodies leave the cache; a peer that asks for one still gets it, from the disk."""
+    b = Bench(disk_of(1), limits=Limits(body_cache_ops=4, pipeline_max=4))
+    log = chain(20)
+    for prepare in log:
+        b.hear_prepare(prepare, commit=prepare.op - 1)
+    assert b.replica.state.log.bodies_in_memory <= 9
+    b.hear(2, GetPrepares(((1, log[0].checksum),)))
+    assert [copy.prepare for copy in b.sent(PrepareCopy, to=2)] == [log[0]]

@@ -112,7 +112,7 @@ def test_10_1_c_an_echo_of_a_standby_is_none() -> None:
 
 
 def test_10_1_a_single_replica_confirms_by_itself() -> None:
-    """n = 1: at once."""
+    """A cluster of one: at once."""
     a = primary(voters=1)
     a.read(1)
     assert answers(a) == [(1, 0)]
@@ -137,7 +137,7 @@ def unapplied_primary() -> Bench:
     a.auto_disk = True
     a.complete(SuperblockWrite)
     a.hear_statement(1, statement(log, log_view=0, commit=2))
-    assert (a.commit, a.applied, a.replica.state.is_leading) == (2, 0, True)
+    assert (a.commit, a.applied, a.leads()) == (2, 0, True)
     a.clear()
     return a
 
@@ -196,7 +196,7 @@ def test_10_1_waiting_reads_are_no_stall() -> None:
     for _ in range(40):
         a.run(10)
         a.pong(1, 2)
-    assert not a.replica.state.abdicated
+    assert not a.has_abdicated()
 
 
 def test_10_1_an_abdicated_primary_answers_no_reads() -> None:
@@ -204,7 +204,7 @@ def test_10_1_an_abdicated_primary_answers_no_reads() -> None:
     a = primary()
     a.read(1)
     a.run(46)
-    assert a.replica.state.abdicated
+    assert a.has_abdicated()
     a.clear()
     a.answer_heartbeat(1, 2, round_=1)
     assert not a.told()

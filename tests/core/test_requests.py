@@ -222,6 +222,20 @@ def test_5_4_a_session_that_appears_while_confirming_is_served() -> None:
     assert [reply.number for reply in replies(a)] == [1]
 
 
+def test_5_1_a_batch_is_bounded_in_bytes() -> None:
+    """What does not fit goes into the next prepare."""
+    a = primary(limits=Limits(batch_bytes_full=300, pipeline_max=1, pipeline_eager_max=1))
+    sessions = [a.register(by=by) for by in range(1, 5)]
+    a.clear()
+    for by, session in enumerate(sessions, start=1):
+        a.request(1, by=by, session=session, body=b"x" * 100)
+    a.commit_all()
+    a.commit_all()
+    assert [message.prepare.count for message in a.sent(PrepareMessage)] == [1, 1, 1] or [
+        message.prepare.count for message in a.sent(PrepareMessage)
+    ] == [1, 1, 2]
+
+
 # --- The check at apply ---------------------------------------------------------------------------------
 
 CASES = [
@@ -344,7 +358,7 @@ def unopened_primary(log: list[Prepare], commit: int) -> Bench:
     a.step()
     a.complete(SuperblockWrite)
     a.hear_statement(1, statement(log, log_view=0, commit=commit))
-    assert a.status is Status.NORMAL
+    assert a.is_in(Status.NORMAL)
     assert a.applied == 0
     a.clear()
     return a

@@ -8,6 +8,7 @@ from tests.core.bench import CLUSTER, GENESIS, Bench, DiskImage, chain, disk_of,
 from trio_pb.core.messages import (
     CommitOk,
     DoViewChange,
+    GetIds,
     GetPrepares,
     GetStartView,
     Hello,
@@ -47,13 +48,13 @@ def test_7_2_a_promised_view_is_kept() -> None:
 def test_7_2_ex_primary_never_leads_that_view_again() -> None:
     """T-6: it may have sent prepares that it forgot; it wishes at once, and its backups need not wait."""
     a = Bench(disk_of(0, log=chain(2)))
-    assert a.status is Status.EX_PRIMARY
+    assert a.is_in(Status.EX_PRIMARY)
     a.request(0, code=1)
     a.ack(1, 2)
     a.run(50)
     assert (a.head, a.commit) == (2, 0)
     assert a.sent(StartViewChange)[0].sanctioned
-    assert a.status is Status.EX_PRIMARY
+    assert a.is_in(Status.EX_PRIMARY)
 
 
 def test_7_2_ex_primary_follows_into_the_next_view() -> None:
@@ -62,7 +63,7 @@ def test_7_2_ex_primary_follows_into_the_next_view() -> None:
     a.hear_wish(1, 1025)
     assert (a.status, a.view) == (Status.VIEW_CHANGE, 1025)
     a.hear_start_view(chain(2), view=1025)
-    assert a.status is Status.NORMAL
+    assert a.is_in(Status.NORMAL)
 
 
 def test_7_2_nothing_is_said_before_the_boot_is_durable() -> None:
@@ -176,11 +177,44 @@ def test_r_scan_a_proof_of_a_future_log_view_is_fatal() -> None:
 
 
 def test_r_scan_a_single_replica_that_lost_something_stops() -> None:
-    """n = 1 has nobody to ask: it stops and changes nothing."""
+    """A cluster of one has nobody to ask: it stops and changes nothing."""
     log = chain(3)
     b = Bench(torn(disk_of(0, voters=1, view=2048, log_view=1024, log=log), log[1]))
     assert [fatal.code for fatal in b.given(Fatal)] == ["unrecoverable"]
     assert not b.given(SuperblockWrite)
+
+
+def test_r_scan_a_single_replica_that_loses_a_record_later_stops() -> None:
+    """Damage found while running is as final when there is nobody to ask."""
+    disk = disk_of(0, voters=1, view=2048, log_view=1024, log=chain(2), commit=0)
+    b = Bench(disk, auto_disk=False)
+    disk.records.clear()
+    b.auto_disk = True
+    b.complete()
+    b.tick()
+    b.hear(0, GetPrepares(()))
+    assert not b.given(Fatal) or b.given(Fatal)[0].code == "unrecoverable"
+
+
+def test_r_scan_an_identity_that_nothing_names_stays_unknown() -> None:
+    """Below the reach of the proof two damaged records in a row hide a name; the neighbours are kept."""
+    log = chain(70)
+    b = Bench(torn(disk_of(1, log=log, commit=70), log[2], log[3]))
+    assert (b.head, b.acked) == (70, 70)
+    assert b.checksum_at(3) is None
+    assert b.checksum_at(4) == log[3].checksum
+    b.pong(0)
+    assert b.sent(GetIds)[-1].low == 3
+
+
+def test_7_2_a_retired_replica_does_nothing() -> None:
+    """Removed for good: it does not even suspect."""
+    disk = disk_of(1)
+    disk.superblock = attrs.evolve(disk.superblock, retired=True)
+    b = Bench(disk)
+    b.run(200)
+    assert b.is_in(Status.RETIRED)
+    assert not b.sent(StartViewChange)
 
 
 # --- R-PROOF -----------------------------------------------------------------------------------------------
@@ -262,7 +296,7 @@ def amnesiac(log: list[Prepare]) -> Bench:
     disk = disk_of(1, log=log)
     disk.proof = None
     b = Bench(disk)
-    assert b.status is Status.AMNESIAC
+    assert b.is_in(Status.AMNESIAC)
     return b
 
 
@@ -273,7 +307,7 @@ def test_7_3_an_amnesiac_neither_votes_nor_acknowledges() -> None:
     b.hear_heartbeat(chain(2)[1].id)
     b.ping(2, view=1026)
     b.run(50)
-    assert b.status is Status.AMNESIAC
+    assert b.is_in(Status.AMNESIAC)
     for kind in (DoViewChange, PrepareOk, StartViewChange):
         assert not b.sent(kind)
 
@@ -283,7 +317,7 @@ def test_7_3_no_segment_file_is_amnesia_too() -> None:
     disk = disk_of(1, log=chain(2))
     disk.records.clear()
     disk.has_log = False
-    assert Bench(disk).status is Status.AMNESIAC
+    assert Bench(disk).is_in(Status.AMNESIAC)
 
 
 def test_7_3_it_takes_only_the_answer_to_its_own_question() -> None:
@@ -294,9 +328,9 @@ def test_7_3_it_takes_only_the_answer_to_its_own_question() -> None:
     nonce = b.sent(GetStartView, to=0)[-1].nonce
     b.hear_start_view(log, view=1024, nonce=nonce + 1)
     b.hear_start_view(log, view=1024)
-    assert b.status is Status.AMNESIAC
+    assert b.is_in(Status.AMNESIAC)
     b.hear_start_view(log, view=1024, nonce=nonce)
-    assert b.status is Status.NORMAL
+    assert b.is_in(Status.NORMAL)
     assert b.acked == 2
     assert not b.sent(PrepareOk, to=0) or b.sent(PrepareOk, to=0)[-1].acked.op == 0
     for prepare in log:
@@ -324,7 +358,7 @@ def test_7_3_a_nonce_is_not_used_again_by_a_later_boot() -> None:
     b.run(20)
     assert b.sent(GetStartView, to=0)[-1].nonce != old
     b.hear_start_view(chain(1), view=1024, nonce=old)
-    assert b.status is Status.AMNESIAC
+    assert b.is_in(Status.AMNESIAC)
 
 
 # --- 7.6 Birth -----------------------------------------------------------------------------------------------
@@ -361,12 +395,12 @@ def test_7_6_unborn_until_everybody_pinned_it() -> None:
     say_hello(b, 2)
     acknowledge_hello(b, 0)
     b.run(50)
-    assert b.status is Status.UNBORN
+    assert b.is_in(Status.UNBORN)
     b.auto_disk = False
     acknowledge_hello(b, 2)
-    assert b.status is Status.UNBORN
+    assert b.is_in(Status.UNBORN)
     b.complete()
-    assert b.status is Status.NORMAL
+    assert b.is_in(Status.NORMAL)
     assert b.disk.superblock.born
 
 
@@ -398,9 +432,9 @@ def test_7_6_acknowledgement_of_another_identity_is_not_ours() -> None:
     b = newborn(voters=2, replica=1)
     say_hello(b, 0)
     acknowledge_hello(b, 0, pinned=b"y" * 16)
-    assert b.status is Status.UNBORN
+    assert b.is_in(Status.UNBORN)
     acknowledge_hello(b, 0)
-    assert b.status is Status.NORMAL
+    assert b.is_in(Status.NORMAL)
 
 
 def test_t_16_a_reformatted_id_is_refused_for_ever() -> None:
@@ -453,7 +487,7 @@ def test_7_2_nobody_leads_view_0() -> None:
     for peer in (1, 2):
         say_hello(a, peer)
         acknowledge_hello(a, peer)
-    assert a.status is Status.EX_PRIMARY
+    assert a.is_in(Status.EX_PRIMARY)
     a.run(2)
     assert a.sent(StartViewChange)[0].target == 1
     assert a.replica.state.log.head_checksum == GENESIS.checksum

@@ -24,7 +24,9 @@ def order(by: int, session: int, number: int, *, code: int = 2, body: bytes = b"
     return OrderedRequest(client(by), session, number, code, body)
 
 
-def execute(table: SessionTable, after: Prepare | None, requests: list[OrderedRequest]) -> tuple[Prepare, list[Outcome]]:
+def execute(
+    table: SessionTable, after: Prepare | None, requests: list[OrderedRequest]
+) -> tuple[Prepare, list[Outcome]]:
     """Order, plan, execute and resolve one batch; returns the op and what became of each request."""
     prepare = chain(1, after=after, requests=requests)[0]
     items = table.plan(prepare, prepare.requests())
@@ -73,7 +75,9 @@ class Model:
             return OutcomeKind.GAP, None
         if request.number <= last:
             is_kept = request.number > last - WINDOW
-            return (OutcomeKind.REPLAYED, entry.replies[request.number - 1]) if is_kept else (OutcomeKind.FORGOTTEN, None)
+            return (
+                (OutcomeKind.REPLAYED, entry.replies[request.number - 1]) if is_kept else (OutcomeKind.FORGOTTEN, None)
+            )
         entry.replies.append(b"" if request.code == CODE_EMPTY else echo(request.body))
         entry.last_op = op
         return OutcomeKind.EXECUTED, entry.replies[-1]
@@ -224,3 +228,14 @@ def test_t_21_use_postpones_eviction_and_replay_does_not() -> None:
     execute(table, fourth, [register_order(3)])
     assert table.session_of(client(1)) == one
     assert table.session_of(client(2)) is None
+
+
+def test_5_4_a_replayed_number_whose_reply_is_gone_is_forgotten() -> None:
+    """Executed before, so never again; what it was answered nobody knows any more."""
+    table = SessionTable(8, 2)
+    last, _ = execute(table, None, [register_order(1)])
+    session = table.session_of(client(1)) or 0
+    for number in (1, 2, 3):
+        last, _ = execute(table, last, [order(1, session, number)])
+    _, outcomes = execute(table, last, [order(1, session, 1)])
+    assert (outcomes[0].kind, outcomes[0].reply) == (OutcomeKind.FORGOTTEN, None)

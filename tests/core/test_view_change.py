@@ -22,7 +22,7 @@ from trio_pb.core.messages import (
     StartViewChange,
     Status,
 )
-from trio_pb.core.ports import SuperblockWrite, WalAppend
+from trio_pb.core.ports import Send, SuperblockWrite, WalAppend
 from trio_pb.core.state import VIEW_MODULUS, primary_of
 from trio_pb.core.wishes import next_view_of
 
@@ -41,7 +41,7 @@ def in_view_change(
     # The keyword arguments are those of disk_of.
     bench = Bench(disk_of(replica, view=view, log_view=log_view, **disk))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     bench.auto_disk = auto_disk
-    assert bench.status is Status.VIEW_CHANGE
+    assert bench.is_in(Status.VIEW_CHANGE)
     return bench
 
 
@@ -86,10 +86,10 @@ def test_r_target_judges_itself_by_the_same_tests() -> None:
 
 
 def test_r_target_of_a_single_voter_is_itself() -> None:
-    """n = 1: the only voter leads again, in the next of its views."""
+    """A cluster of one: the only voter leads again, in the next of its views."""
     a = Bench(disk_of(0, voters=1, view=1024))
     a.tick()
-    assert a.status is Status.NORMAL
+    assert a.is_in(Status.NORMAL)
     assert a.view == 2048
 
 
@@ -125,7 +125,7 @@ def test_6_1_t_suspect_heard_primary_ends_the_wish() -> None:
     b.run(30)
     assert not wishes(b)
     b.hear_wish(2, 1025)
-    assert b.status is Status.NORMAL, "its own wish does not count any more"
+    assert b.is_in(Status.NORMAL), "its own wish does not count any more"
 
 
 def test_6_1_t_suspect_a_ping_of_the_primary_is_no_sign_of_leading() -> None:
@@ -144,7 +144,7 @@ def test_6_2_sanctioned_wish_is_taken_over_at_once() -> None:
     b.clear()
     b.hear_wish(0, 1026, sanctioned=True)
     assert wishes(b) == [1026]
-    assert b.status is Status.VIEW_CHANGE, "its primary and itself are a quorum of three"
+    assert b.is_in(Status.VIEW_CHANGE), "its primary and itself are a quorum of three"
 
 
 def test_6_2_sanctioned_wish_survives_a_heartbeat() -> None:
@@ -163,7 +163,7 @@ def test_6_2_only_our_own_primary_sanctions() -> None:
     b.hear_wish(2, 1026, sanctioned=True)
     b.hear_wish(0, 1026, sanctioned=True, view=1000)
     assert not wishes(b)
-    assert b.status is Status.NORMAL
+    assert b.is_in(Status.NORMAL)
 
 
 # --- R-ENTER and R-JOIN ---------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_6_2_entering_is_durable_before_it_is_said() -> None:
     b.ping(2, view=1026)
     b.run(5)
     assert not b.sent(DoViewChange)
-    assert {send.envelope.view for send in b.outputs if hasattr(send, "envelope")} <= {1024}
+    assert {send.envelope.view for send in b.given(Send)} <= {1024}
     b.complete(SuperblockWrite)
     assert len(b.sent(DoViewChange, to=2)) == 1
     assert b.sent(Ping, to=0)[-1].position.log_view == 1024, "the others learn of the view by a ping"
@@ -379,25 +379,25 @@ def test_6_4_selection_needs_a_quorum_of_statements() -> None:
     """Of five, three logs are needed, our own included."""
     a = in_view_change(1, voters=5)
     a.hear_statement(0, statement([], log_view=1024))
-    assert a.status is Status.VIEW_CHANGE
+    assert a.is_in(Status.VIEW_CHANGE)
     a.hear_statement(0, statement([], log_view=1024))
-    assert a.status is Status.VIEW_CHANGE, "the same voter twice is one voice"
+    assert a.is_in(Status.VIEW_CHANGE), "the same voter twice is one voice"
     a.hear_statement(2, statement([], log_view=1024))
-    assert a.status is Status.NORMAL
+    assert a.is_in(Status.NORMAL)
 
 
 def test_6_4_selection_counts_no_standby_into_the_quorum() -> None:
     """INV-26: a standby's statement does not complete a quorum."""
     a = in_view_change(1, standbys=(3,))
     a.hear_statement(3, statement([], log_view=1024))
-    assert a.status is Status.VIEW_CHANGE
+    assert a.is_in(Status.VIEW_CHANGE)
 
 
 def test_6_4_selection_takes_statements_for_its_own_view_only() -> None:
     """A statement for a view that somebody else leads is none for us."""
     a = in_view_change(1, view=1025)
     a.hear_statement(0, statement([], log_view=1024), view=1024)
-    assert a.status is Status.VIEW_CHANGE
+    assert a.is_in(Status.VIEW_CHANGE)
 
 
 def test_6_4_selection_newer_statement_of_a_boot_replaces() -> None:
@@ -422,9 +422,9 @@ def test_6_4_selection_repairs_before_it_leads() -> None:
     assert not a.given(SuperblockWrite)[1:]
     assert {append.proof for append in a.given(WalAppend)} == {None}, "the old lineage's proof must not cover them"
     a.complete(WalAppend)
-    assert a.status is Status.VIEW_CHANGE
+    assert a.is_in(Status.VIEW_CHANGE)
     a.complete(SuperblockWrite)
-    assert a.status is Status.NORMAL
+    assert a.is_in(Status.NORMAL)
     assert a.sent(StartView, to=2)[0].checksums == (log[0].checksum, log[1].checksum)
     assert a.replica.report().counters
 
@@ -439,7 +439,7 @@ def test_6_4_selection_waits_while_undecided() -> None:
     a.hear_copy(0, log[0])
     a.hear_copy(0, log[1])
     a.hear_copy(2, log[1])
-    assert a.status is Status.NORMAL
+    assert a.is_in(Status.NORMAL)
     assert a.log_ids() == [prepare.id for prepare in log]
 
 
@@ -450,7 +450,7 @@ def test_6_4_selection_all_heard_and_undecided_is_an_alarm() -> None:
     for voter in (0, 2):
         a.hear_statement(voter, statement(log, log_view=1024, states={1: FAULT}))
     assert a.counter("selection_blocked") == 1
-    assert a.status is Status.VIEW_CHANGE
+    assert a.is_in(Status.VIEW_CHANGE)
 
 
 def test_6_4_selection_a_new_statement_may_change_the_decision() -> None:
@@ -461,10 +461,10 @@ def test_6_4_selection_a_new_statement_may_change_the_decision() -> None:
     a.hear_statement(3, statement(log[:1], log_view=1024))
     a.hear_statement(4, statement(log, log_view=1024))
     a.hear_copy(4, log[0])
-    assert a.status is Status.VIEW_CHANGE
+    assert a.is_in(Status.VIEW_CHANGE)
     a.hear_copy(4, log[1])
     assert a.head == 2
-    assert a.status is Status.NORMAL
+    assert a.is_in(Status.NORMAL)
 
 
 def test_6_4_selection_truncates_its_own_suffix() -> None:
@@ -501,7 +501,7 @@ def test_6_5_install_is_one_image() -> None:
     image = b.given(SuperblockWrite)[-1].image
     assert (image.view, image.log_view, image.install.ack_floor, image.install.head) == (1026, 1026, 2, 3)
     b.complete(SuperblockWrite)
-    assert b.status is Status.NORMAL
+    assert b.is_in(Status.NORMAL)
     assert b.log_ids() == [prepare.id for prepare in theirs]
 
 
@@ -537,7 +537,7 @@ def test_6_5_install_proof_base_voids_a_proof_in_flight() -> None:
     new = chain(1, view=1026, tag=b"new")
     b.hear_start_view(new, view=1026)
     b.complete(SuperblockWrite)
-    assert b.status is Status.NORMAL
+    assert b.is_in(Status.NORMAL)
     assert b.disk.superblock.install.proof_base >= late.proof.sequence
     b.complete(WalAppend, count=1)
     assert b.acked == 0
@@ -601,7 +601,7 @@ def test_6_5_a_stale_or_foreign_start_view_is_ignored() -> None:
         certified=statement([], log_view=0).certified,
         configuration=b.disk.superblock.configuration, pending=None, nonce=0,
     ), view=1026)  # fmt: skip
-    assert b.status is Status.VIEW_CHANGE
+    assert b.is_in(Status.VIEW_CHANGE)
 
 
 def test_6_2_an_install_in_flight_completes_beneath_a_newer_view() -> None:
@@ -626,9 +626,9 @@ def test_6_1_t_cq_a_primary_without_answers_abdicates() -> None:
     """T_CQ: nobody answers for 40 ticks."""
     a = primary()
     a.run(40)
-    assert not a.replica.state.abdicated
+    assert not a.has_abdicated()
     a.run(5)
-    assert a.replica.state.abdicated
+    assert a.has_abdicated()
     assert wishes(a)
 
 
@@ -644,7 +644,7 @@ def test_6_1_t_cq_any_answer_of_this_view_counts(answer: str) -> None:
             a.answer_heartbeat(1)
         else:
             a.ack(1)
-    assert not a.replica.state.abdicated
+    assert not a.has_abdicated()
 
 
 def test_6_1_t_cq_a_ping_is_no_answer() -> None:
@@ -654,7 +654,7 @@ def test_6_1_t_cq_a_ping_is_no_answer() -> None:
         a.run(10)
         a.ping(1)
         a.ping(2)
-    assert a.replica.state.abdicated
+    assert a.has_abdicated()
 
 
 def test_6_1_t_cq_an_answer_of_another_view_is_none() -> None:
@@ -663,7 +663,7 @@ def test_6_1_t_cq_an_answer_of_another_view_is_none() -> None:
     for _ in range(10):
         a.run(10)
         a.pong(1, 2, view=1024)
-    assert a.replica.state.abdicated
+    assert a.has_abdicated()
 
 
 def test_6_1_t_disk_a_primary_whose_disk_hangs_lets_go() -> None:
@@ -674,16 +674,16 @@ def test_6_1_t_disk_a_primary_whose_disk_hangs_lets_go() -> None:
     for _ in range(9):
         a.run(10)
         a.pong(1, 2)
-    assert not a.replica.state.abdicated
+    assert not a.has_abdicated()
     for _ in range(3):
         a.run(10)
         a.pong(1, 2)
-    assert a.replica.state.abdicated
+    assert a.has_abdicated()
     assert a.counter("abdicated_slow_disk") == 1
-    assert not a.replica.state.fit
+    assert not a.is_fit()
     a.complete()
     a.run(10)
-    assert a.replica.state.fit
+    assert a.is_fit()
 
 
 def test_6_1_t_stall_a_primary_that_gets_nowhere_lets_go() -> None:
@@ -693,7 +693,7 @@ def test_6_1_t_stall_a_primary_that_gets_nowhere_lets_go() -> None:
     for _ in range(29):
         a.run(10)
         a.pong(1, 2)
-    assert not a.replica.state.abdicated
+    assert not a.has_abdicated()
     for _ in range(4):
         a.run(10)
         a.pong(1, 2)
@@ -707,7 +707,7 @@ def test_6_1_t_stall_nobody_else_could_lead() -> None:
     for _ in range(60):
         a.run(10)
         a.pong(1, 2, fit=False)
-    assert not a.replica.state.abdicated
+    assert not a.has_abdicated()
 
 
 def test_6_1_t_stall_calm_is_no_stall() -> None:
@@ -716,7 +716,7 @@ def test_6_1_t_stall_calm_is_no_stall() -> None:
     for _ in range(100):
         a.run(10)
         a.pong(1, 2)
-    assert not a.replica.state.abdicated
+    assert not a.has_abdicated()
 
 
 def test_6_2_abdication_is_never_undone_within_a_view() -> None:
@@ -725,7 +725,7 @@ def test_6_2_abdication_is_never_undone_within_a_view() -> None:
     session = a.register()
     a.request(1, session=session)
     a.run(46)
-    assert a.replica.state.abdicated
+    assert a.has_abdicated()
     a.clear()
     a.commit_all()
     assert a.commit == 2
@@ -735,7 +735,7 @@ def test_6_2_abdication_is_never_undone_within_a_view() -> None:
     a.request(2, session=session)
     assert not a.sent(Commit)
     assert not a.sent(PrepareMessage)
-    assert a.replica.state.abdicated
+    assert a.has_abdicated()
     assert a.view == 1024
 
 
@@ -751,7 +751,7 @@ def test_6_2_a_single_replica_never_abdicates() -> None:
     a = primary(voters=1, auto_disk=False)
     a.request(0, code=1)
     a.run(500)
-    assert not a.replica.state.abdicated
+    assert not a.has_abdicated()
 
 
 def test_6_1_patience_returns_after_calm() -> None:
@@ -786,3 +786,22 @@ def test_inv_17_a_backup_remembers_the_timestamps_that_it_appends() -> None:
     b.hear_prepare(prepare)
     b.ping(2, view=1026)
     assert stated(b).last_timestamp == prepare.timestamp
+
+
+def test_6_4_selection_waits_for_an_older_install() -> None:
+    """While the log of an earlier view is on its way into the superblock, the next view's is not chosen."""
+    log = chain(1)
+    b = in_view_change(1, view=1024, log_view=1023)
+    b.auto_disk = False
+    b.hear_start_view(log, view=1024)
+    b.hear_wish(0, 1025, view=1025)
+    b.hear_statement(0, statement(log, log_view=1024), view=1025)
+    assert b.is_in(Status.VIEW_CHANGE)
+    b.complete(SuperblockWrite, 1)
+    assert b.replica.state.log_view == 1024
+    b.complete()
+    b.hear_copy(0, log[0])
+    b.complete()
+    b.complete()
+    assert b.leads()
+    assert b.log_ids() == [log[0].id]

@@ -99,7 +99,8 @@ class Buckets(Generic[K]):
         empty: list[Bucket[K]] = [[] for _ in range(BUCKET_COUNT)]
         self._buckets: Chunks[Bucket[K]] = Chunks(empty, _copy)
         self._dirty: set[tuple[int, int]] = set()  # Bucket and leaf, written since the last digest.
-        self._leaf_digests = bytearray(_EMPTY_LEAF_DIGEST * (BUCKET_COUNT * LEAVES))
+        # Of the buckets written so far, by bucket: a new map, of which tests make very many, costs little.
+        self._leaf_digests: dict[int, bytearray] = {}
         self._digests = ChunkDigests(BUCKET_COUNT, _EMPTY_LEAF_DIGEST * LEAVES)
 
     def __len__(self) -> int:
@@ -135,12 +136,13 @@ class Buckets(Generic[K]):
         """Return blake2b-256 over the digests of the buckets, each over those of its leaves."""
         for index, leaf in sorted(self._dirty):
             digest = blake2b(encode_leaf(self._buckets[index][leaf]), digest_size=DIGEST_SIZE).digest()
-            start = (index * LEAVES + leaf) * DIGEST_SIZE
-            self._leaf_digests[start : start + DIGEST_SIZE] = digest
+            leaves = self._leaf_digests.get(index)
+            if leaves is None:
+                leaves = self._leaf_digests[index] = bytearray(_EMPTY_LEAF_DIGEST * LEAVES)
+            leaves[leaf * DIGEST_SIZE : (leaf + 1) * DIGEST_SIZE] = digest
             self._digests.dirty.add(index)
         self._dirty.clear()
-        size = LEAVES * DIGEST_SIZE
-        return self._digests.refresh(lambda index: self._leaf_digests[index * size : (index + 1) * size])
+        return self._digests.refresh(self._leaf_digests.__getitem__)
 
     def _writable(self, key: K) -> dict[K, bytes]:
         place = leaf_of(key)

@@ -63,6 +63,11 @@ class Birth:
         if state.status is Status.UNBORN and message.pinned == state.incarnation:
             self._pinned_us.add(envelope.replica)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `advance` could do anything."""
+        return self.state.status is Status.UNBORN or bool(self._to_acknowledge)
+
     def advance(self) -> bool:
         """Acknowledge durable pins; return whether this replica was just born (durably)."""
         state, durable = self.state, self._persistence.durable

@@ -42,6 +42,7 @@ class Link:
     due_ms: int = 0
     delay_ms: int = 0  # Of the next reconnection (IDLE) or question (READY); doubles.
     asked_ms: int = -FAR  # When it was last asked who leads.
+    unanswered_since_ms: int | None = None  # READY, not the lead: asked since then, and nothing came.
     failures: int = 0  # In a row.
     replica: int | None = None  # Who lives there: by its own greeting, or as others advertise.
     connection: int = 0  # The replica's tag of this connection.
@@ -211,6 +212,7 @@ class Links:
 
     def on_answer(self, link: Link, now_ms: int, *, more_awaited: bool) -> None:
         """The replica of `link` said something."""
+        link.unanswered_since_ms = None
         if link is self.lead:
             self.waiting_since_ms = now_ms if more_awaited else None
 
@@ -227,6 +229,10 @@ class Links:
         for link in self.by_address.values():
             if link.state in (LinkState.CONNECTING, LinkState.GREETING) and link.due_ms <= now_ms:
                 self._fail(link, f"no greeting within {self._options.connect_timeout_ms} ms", now_ms)
+            silent_ms = link.unanswered_since_ms
+            if link.is_ready and silent_ms is not None and now_ms - silent_ms >= self._options.drop_ms:
+                # Half open: the replica lost power and nobody told us. Only a new connection will tell.
+                self._fail(link, f"silent for {self._options.drop_ms} ms", now_ms)
         scouting = self._is_scouting(now_ms, has_work=has_work)
         self._seek(now_ms, scouting or self.ready() is None)
         asked: list[Link] = []
@@ -239,6 +245,8 @@ class Links:
                     self._close(link, now_ms)
             elif scouting and link.is_ready and link is not self.lead and link.due_ms <= now_ms:
                 link.asked_ms = now_ms
+                if link.unanswered_since_ms is None:
+                    link.unanswered_since_ms = now_ms
                 link.due_ms = now_ms + self._jittered(link.delay_ms)
                 link.delay_ms = min(link.delay_ms * 2, self._options.poll_ms_max)
                 asked.append(link)
@@ -278,6 +286,7 @@ class Links:
     def _connect(self, link: Link, now_ms: int) -> None:
         assert link.state is LinkState.IDLE, f"{link.address}: connected twice"
         link.state = LinkState.CONNECTING
+        link.unanswered_since_ms = None
         link.due_ms = now_ms + self._options.connect_timeout_ms
         self._outputs.append(Connect(link.address))
 

@@ -234,8 +234,7 @@ class ClusterClient:
             self._on_reply(link, event.envelope.replica, message)
         elif type(message) is Reject:
             self._on_reject(link, message)
-        if link is self._links.lead:
-            self._links.on_answer(link, self._now_ms, more_awaited=self.has_work)
+        self._links.on_answer(link, self._now_ms, more_awaited=self.has_work)
 
     def _on_greeting(self, link: Link, message: object) -> None:
         """The first answer over a connection."""

@@ -33,17 +33,13 @@ class Log:
 
     def __init__(self, base: PrepareId) -> None:
         self.base = base
+        self.head = base.op  # The highest op whose identity we hold.
         self._checksums: list[bytes | None] = [base.checksum]  # Index: op - base.op.
         self._holds = bytearray([Hold.DURABLE])
         self._bodies: dict[int, Prepare] = {}  # Everything HELD, and a cache of the rest.
         self.durable_prefix = base.op  # All of (base, durable_prefix] is DURABLE and identified.
         self.appended_prefix = base.op  # The same for HELD or better.
         self._unknown_below = base.op  # No identity at or below this op is unknown (a hint, only rises).
-
-    @property
-    def head(self) -> int:
-        """The highest op whose identity we hold."""
-        return self.base.op + len(self._checksums) - 1
 
     @property
     def head_checksum(self) -> bytes:
@@ -100,6 +96,7 @@ class Log:
         assert prepare.op == self.head + 1, "the log grows by one op"
         assert prepare.parent == self.head_checksum, "INV-16: the log is a hash chain"
         self._checksums.append(prepare.checksum)
+        self.head += 1
         self._holds.append(Hold.HELD)
         self._bodies[prepare.op] = prepare
         if self.appended_prefix == prepare.op - 1:
@@ -108,6 +105,7 @@ class Log:
     def extend_identities(self, checksums: Sequence[bytes]) -> None:
         """Learn identities above the head, without bodies."""
         self._checksums.extend(checksums)
+        self.head += len(checksums)
         self._holds.extend(bytes([Hold.MISSING]) * len(checksums))
 
     def learn(self, op: int, checksum: bytes) -> None:
@@ -224,6 +222,7 @@ class Log:
         log._checksums.extend([None] * unknown)
         given = [base.checksum, *checksums] if base.op > common else checksums[common - base.op :]
         log._checksums.extend(given)
+        log.head = self.base.op + len(log._checksums) - 1
         log._holds.extend(bytes([Hold.MISSING]) * (len(log._checksums) - len(log._holds)))
         log.durable_prefix = min(self.durable_prefix, common)
         log.appended_prefix = min(self.appended_prefix, common)

@@ -53,7 +53,7 @@ class Normal:
         self.acked_ops: dict[int, int] = {}  # Voter -> highest op acknowledged in this view.
         self._acked_sent = 0  # Backup: highest op acknowledged in this view.
         self._round_heard = 0  # Backup: highest read round heard in this view.
-        self._buffer: dict[int, Prepare] = {}  # Backup: prepares above a gap.
+        self._buffer = repair.ahead  # Backup: prepares above a gap.
         self._commit_at_start = 0
         self._start_view_requests = 0
 
@@ -101,7 +101,8 @@ class Normal:
         state, admission = self.state, self._admission
         if not state.is_leading:
             return
-        admission.try_open(self._commit_at_start)
+        if not admission.is_open:
+            admission.try_open(self._commit_at_start)
         while admission.queue and self._has_room():
             in_flight = state.log.head - state.commit_max
             if in_flight >= state.limits.pipeline_eager_max and not admission.is_batch_full():
@@ -227,9 +228,8 @@ class Normal:
         elif prepare.op == log.head + 1:
             self._append(prepare)
             self._drain_buffer()
-        elif len(self._buffer) < state.limits.prepare_buffer_max:
-            self._buffer[prepare.op] = prepare
-            self._repair.primary_head = max(self._repair.primary_head, prepare.op - 1)
+        else:
+            self._keep_ahead(prepare)
 
     def _append(self, prepare: Prepare) -> None:
         state = self.state
@@ -243,6 +243,17 @@ class Normal:
         state.note_timestamps(prepare)
         self._persistence.append(prepare)
 
+    def _keep_ahead(self, prepare: Prepare) -> None:
+        """Keep what comes above a gap, the lowest ops first: they are needed first."""
+        buffer = self._buffer
+        self._repair.primary_head = max(self._repair.primary_head, prepare.op - 1)
+        if len(buffer) >= self.state.limits.prepare_buffer_max:
+            highest = max(buffer)
+            if prepare.op >= highest:
+                return
+            del buffer[highest]
+        buffer[prepare.op] = prepare
+
     def _drain_buffer(self) -> None:
         while (prepare := self._buffer.pop(self.state.log.head + 1, None)) is not None:
             head = self.state.log.head
@@ -251,7 +262,8 @@ class Normal:
                 return
         if self._buffer:
             head = self.state.log.head
-            self._buffer = {op: prepare for op, prepare in self._buffer.items() if op > head}
+            for op in [op for op in self._buffer if op <= head]:
+                del self._buffer[op]
 
     def _ask_start_view(self) -> None:
         """Our log and the primary's differ where they must not: count it and take the log anew."""

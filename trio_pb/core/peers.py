@@ -44,11 +44,14 @@ class Peers:
         self._clock = clock
         self.table: dict[int, Peer] = {}
         self.ping_timeout = Timeout("ping")
-        self._sequence = 0
+        self._pins: dict[int, bytes] = {}  # `_pins_of` as a dictionary: asked for with every frame.
+        self._pins_of: tuple[tuple[int, bytes], ...] = ()
+        self._sequence = 0  # boot * 2^32 + counter: an answer to a ping of an earlier boot is no answer.
 
     def start(self) -> None:
         """Begin a boot: ping at once, so that a fresh cluster finds together quickly."""
         self.table = {replica: Peer(replica) for replica in self.state.peers}
+        self._sequence = self.state.boot << 32
         self.ping_timeout.start(self.state.now_tick, 1)
 
     # --- Who speaks -------------------------------------------------------------------------------
@@ -61,7 +64,10 @@ class Peers:
             return False
         if envelope.replica not in self.table:
             return False
-        pinned = dict(self._persistence.durable.pinned).get(envelope.replica)
+        if self._pins_of is not self._persistence.durable.pinned:
+            self._pins_of = self._persistence.durable.pinned
+            self._pins = dict(self._pins_of)
+        pinned = self._pins.get(envelope.replica)
         if pinned is None:
             return isinstance(message, Hello)
         return pinned[:8] == envelope.incarnation
@@ -162,7 +168,7 @@ class Peers:
         """A peer hears us and we hear it."""
         self._note(envelope, message.position)
         position = message.position
-        if position.sent_tick > self.state.now_tick:
+        if position.sequence >> 32 != self.state.boot or position.sent_tick > self.state.now_tick:
             return  # An answer to a ping of an earlier boot.
         peer = self.table[envelope.replica]
         peer.pong_tick = max(peer.pong_tick or 0, position.sent_tick)

@@ -128,7 +128,8 @@ class Persistence:
     def flush(self) -> None:
         """Give out what was queued in this step."""
         self._flush_journal()
-        self._flush_superblock()
+        if self._image_dirty:
+            self._flush_superblock()
 
     def _flush_journal(self) -> None:
         state = self.state

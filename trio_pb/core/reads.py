@@ -164,6 +164,9 @@ class Reads:
 
     def advance(self) -> None:
         """Begin a round if somebody needs one, and answer what is confirmed and applied."""
+        if not self._waiting:
+            self._index_retry.stop()
+            return
         if self.state.is_leading:
             self._advance_at_primary()
         elif self.state.is_backup:
@@ -171,8 +174,6 @@ class Reads:
         self._answer_ready()
 
     def _advance_at_primary(self) -> None:
-        if not self._waiting:
-            return
         confirmed = self._confirmed_round()
         if confirmed >= self.round and any(waiting.round > self.round for waiting in self._waiting):
             # At most one round is outstanding; everybody who waits shares the next one.
@@ -195,8 +196,6 @@ class Reads:
             self._index_retry.stop()
 
     def _answer_ready(self) -> None:
-        if not self._waiting:
-            return
         state = self.state
         still: list[_Waiting] = []
         queries: list[tuple[int, Read, bytes]] = []

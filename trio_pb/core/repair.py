@@ -51,6 +51,7 @@ class Repair:
         self.installing: Log | None = None  # The log whose superblock image is on its way; set by view_change.
         self.holders: dict[int, tuple[int, ...]] = {}  # Op -> voters that said they hold it; candidate only.
         self.primary_head = 0  # Head that the primary of our view told; ops up to it exist.
+        self.ahead: dict[int, Prepare] = {}  # Prepares above a gap, in memory; kept by normal.
         self._asked: list[_Asked] = []
         self._ids_asked_until = 0
         self._patience: dict[int, int] = {}  # Peer -> ticks we give it to answer.
@@ -81,6 +82,8 @@ class Repair:
     @property
     def next_deadline_tick(self) -> int:
         """When an outstanding request runs out."""
+        if not self._asked and not self._ids_asked_until:
+            return NEVER
         deadlines = [asked.deadline_tick for asked in self._asked]
         if self._ids_asked_until > self.state.now_tick:
             deadlines.append(self._ids_asked_until)
@@ -174,9 +177,10 @@ class Repair:
 
     def _ask_above_head(self, in_flight: set[int]) -> None:
         """Ask the primary for ops above our head, whose identities only it can tell."""
-        head = self.state.log.head
-        high = min(self.primary_head, head + self.state.limits.repair_wanted_max)
-        wanted = [op for op in range(head + 1, high + 1) if op not in in_flight]
+        head, limits = self.state.log.head, self.state.limits
+        # Not beyond what can wait for the gap to close: it would be thrown away and asked for again.
+        high = min(self.primary_head, head + min(limits.repair_wanted_max, limits.prepare_buffer_max))
+        wanted = [op for op in range(head + 1, high + 1) if op not in in_flight and op not in self.ahead]
         if wanted:
             self._send_wanted(self.state.primary, tuple((op, None) for op in wanted))
 
@@ -199,6 +203,8 @@ class Repair:
 
     def note_arrival(self, replica: int, op: int) -> None:
         """A body arrived, asked for or not: stop waiting for it."""
+        if not self._asked:
+            return
         still: list[_Asked] = []
         for asked in self._asked:
             if op in asked.ops:

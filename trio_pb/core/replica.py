@@ -77,11 +77,13 @@ from trio_pb.errors import StorageError
 __all__ = ["Replica"]
 
 # R-STALE: these mean something only in the view that they were said in.
-_VIEW_BOUND = (PrepareMessage, PrepareOk, Commit, CommitOk, DoViewChange, StartView)
+_VIEW_BOUND = frozenset({PrepareMessage, PrepareOk, Commit, CommitOk, DoViewChange, StartView})
 # R-JOIN: these tell of a view that a quorum wished for.
-_VIEW_TELLING = (Ping, Pong, StartViewChange, DoViewChange, PrepareMessage, Commit, StartView)
+_VIEW_TELLING = frozenset({Ping, Pong, StartViewChange, DoViewChange, PrepareMessage, Commit, StartView})
+# A backup that hears these knows that its primary lives.
+_PRIMARY_SPEAKS = frozenset({PrepareMessage, Commit})
 # Somebody unborn neither votes nor serves (INV-26).
-_HEARD_UNBORN = (Hello, HelloAck)
+_HEARD_UNBORN = frozenset({Hello, HelloAck})
 
 
 class Replica:
@@ -173,8 +175,11 @@ class Replica:
     @property
     def next_deadline_tick(self) -> int:
         """The earliest tick at which a timer could fire."""
-        deadlines = [timer.deadline_tick for timer, _ in self._timers]
-        return min(*deadlines, self.repair.next_deadline_tick, self.reads.next_deadline_tick)
+        earliest = min(self.repair.next_deadline_tick, self.reads.next_deadline_tick)
+        for timer, _ in self._timers:
+            if timer.deadline_tick < earliest:
+                earliest = timer.deadline_tick
+        return earliest
 
     def report(self) -> Report:
         """Where this replica stands; changes nothing."""
@@ -211,29 +216,34 @@ class Replica:
 
     def _settle(self) -> None:
         """Do what became possible, each room once, in the order in which one enables the next."""
+        state = self.state
         self._advance_birth()
         self.view_change.advance()
         self.leadership.advance()
-        self.normal.acknowledge()
-        self.normal.advance_commit()
-        self.execution.advance()
+        if state.is_primary:
+            self.normal.advance_commit()
+        else:
+            self.normal.acknowledge()
+        if state.applying < state.commit_max:
+            self.execution.advance()
         self.reads.advance()
         self.normal.pump()
-        if self.reads.round_is_due and self.state.is_leading:
+        if self.reads.round_is_due and state.is_leading:
             self.normal.heartbeat()
         self.repair.advance()
         self.persistence.flush()
 
     def invariants(self) -> None:
         """What must hold between any two steps (INV-14, INV-30); an impossible state stops us."""
-        state = self.state
+        state, log = self.state, self.state.log
+        head = log.head
         assert state.applied <= state.applying <= state.commit_max, "applied what is not committed"
-        assert state.applying <= state.log.head, "applied what is not in the log"
+        assert state.applying <= head, "applied what is not in the log"
         assert state.log_view <= state.view, "a log from a future view"
-        assert state.log.durable_prefix <= state.log.appended_prefix <= state.log.head, "held more than there is"
-        if state.is_primary and not state.abdicated:
+        assert log.durable_prefix <= log.appended_prefix <= head, "held more than there is"
+        if state.is_leading:
             # What a view begins with may be as long as two pipelines; nothing is added on top of it.
-            in_flight = state.log.head - max(state.commit_max, state.start_view_head)
+            in_flight = head - max(state.commit_max, state.start_view_head)
             assert in_flight <= state.limits.pipeline_max, "INV-15: more in flight than the pipeline holds"
 
     # --- Inputs -----------------------------------------------------------------------------------
@@ -268,19 +278,20 @@ class Replica:
 
     def _on_peer(self, received: FromPeer) -> None:
         envelope, message = received.envelope, received.message
+        kind = type(message)
         state = self.state
         if not state.is_live or not self.peers.is_heard(envelope, message):
             state.counters["dropped"] += 1
             return
-        if state.status is Status.UNBORN and not isinstance(message, _HEARD_UNBORN):
+        if state.status is Status.UNBORN and kind not in _HEARD_UNBORN:
             return
-        if envelope.view > state.view and isinstance(message, _VIEW_TELLING):
+        if envelope.view > state.view and kind in _VIEW_TELLING:
             self.view_change.join(envelope.view)
-        elif envelope.view < state.view and isinstance(message, _VIEW_BOUND):
+        elif envelope.view < state.view and kind in _VIEW_BOUND:
             self.peers.answer_stale(envelope)
             return
-        self._on_message[type(message)](envelope, message)
-        if isinstance(message, PrepareMessage | Commit) and state.is_backup and envelope.replica == state.primary:
+        self._on_message[kind](envelope, message)
+        if kind in _PRIMARY_SPEAKS and state.is_backup and envelope.replica == state.primary:
             self.view_change.on_primary_heard()
 
     def _on_client(self, received: FromClient) -> None:
@@ -317,7 +328,7 @@ class Replica:
         if not state.is_live:
             return
         for timer, fire in self._timers:
-            if timer.is_due(state.now_tick):
+            if timer.deadline_tick <= state.now_tick and timer.is_due(state.now_tick):
                 fire()
 
     # --- Timers that several rooms look at ----------------------------------------------------------
@@ -336,7 +347,7 @@ class Replica:
 
     def _advance_birth(self) -> None:
         """Born: from now on we count (PROTOCOL 7.6)."""
-        if not self.birth.advance():
+        if not (self.birth.has_work and self.birth.advance()):
             return
         self.state.trace("born")
         is_first_primary = primary_of(self.state.view) == self.state.replica

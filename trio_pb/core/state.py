@@ -21,6 +21,7 @@ from trio_pb.core.quorum import Quorums, quorums_of
 __all__ = ["VIEW_MODULUS", "State", "members_digest", "primary_of"]
 
 VIEW_MODULUS = 1024  # R-PRIMARY: the primary of a view is view mod 1024, a replica id.
+_NORMAL = Status.NORMAL  # Asked for many times a step.
 
 
 def primary_of(view: int) -> int:
@@ -47,6 +48,11 @@ class State:
     configuration: Configuration = attrs.field(factory=lambda: Configuration(0, (0,)))
     quorums: Quorums = attrs.field(factory=lambda: quorums_of(1))
     random: random.Random = attrs.field(factory=random.Random)  # Jitter only.
+    # Parts of the options, here because every step looks at them many times.
+    limits: Limits = attrs.field(init=False, default=attrs.Factory(lambda self: self.options.limits, takes_self=True))
+    timeouts: Timeouts = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.options.timeouts, takes_self=True)
+    )
     # Position. `view` may run ahead of `durable_view` while the superblock is written.
     status: Status = Status.UNBORN  # Changed by view_change, birth and recovery alone.
     view: int = 0
@@ -75,16 +81,6 @@ class State:
     _envelope: Envelope | None = None
 
     @property
-    def limits(self) -> Limits:
-        """Bounds."""
-        return self.options.limits
-
-    @property
-    def timeouts(self) -> Timeouts:
-        """Timers."""
-        return self.options.timeouts
-
-    @property
     def primary(self) -> int:
         """Who leads our view."""
         return primary_of(self.view)
@@ -92,17 +88,17 @@ class State:
     @property
     def is_primary(self) -> bool:
         """Whether we lead: normal, in our own view."""
-        return self.status is Status.NORMAL and primary_of(self.view) == self.replica
+        return self.status is _NORMAL and self.view % VIEW_MODULUS == self.replica
 
     @property
     def is_backup(self) -> bool:
         """Whether we follow: normal, in another's view."""
-        return self.status is Status.NORMAL and primary_of(self.view) != self.replica
+        return self.status is _NORMAL and self.view % VIEW_MODULUS != self.replica
 
     @property
     def is_leading(self) -> bool:
         """Whether we lead and mean to go on."""
-        return self.is_primary and not self.abdicated
+        return self.status is _NORMAL and not self.abdicated and self.view % VIEW_MODULUS == self.replica
 
     @property
     def peers(self) -> tuple[int, ...]:

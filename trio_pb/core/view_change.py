@@ -269,6 +269,8 @@ class ViewChange:
         view = self._wishes.entry()
         if view is not None and self.state.status is not Status.UNBORN:
             self.enter(view)
+        if self.state.status is Status.NORMAL:
+            return
         self.wish_as_ex_primary()
         self._state_our_log()
         if self._is_selecting():

@@ -1,0 +1,431 @@
+"""From one view to the next, with every kind of suffix, loss and crash on the way (PROTOCOL 6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.scenario import Cluster
+from sim.shape import Shape
+from trio_pb.core.config import Limits
+from trio_pb.core.messages import Envelope, GetPrepares, PrepareMessage, Status
+
+
+def op_of(envelope: Envelope | None, message: object) -> int:
+    """The op of a prepare message."""
+    assert isinstance(message, PrepareMessage)
+    return message.prepare.op
+
+
+# --- A.2 ----------------------------------------------------------------------------------------------
+
+
+def test_a_2_uncommitted_suffix_that_one_backup_stored_is_kept() -> None:
+    """A.2: op 8 is at one backup, op 9 at nobody but the primary, which dies; 8 is kept, 9 is ordered anew."""
+    c = Cluster(shape=Shape(limits=Limits(batch_requests_max=1)))
+    a, b, other = c.names
+    for number in range(5):
+        c.order(f"laptop-{number}").expect_reply()
+    commit = c.replica(a).commit
+    c.lose("PrepareMessage", src=a, dst=other)
+    c.lose("PrepareMessage", src=a, dst=b, when=lambda e, m: op_of(e, m) > commit + 1)
+    c.lose("PrepareCopy", src=a)
+    c.lose("PrepareOk", dst=a)
+    c.lose("CommitOk", dst=a)
+    kept, moved = c.order("laptop-8"), c.order("laptop-9")
+    c.run_for(5)
+    assert (c.replica(a).head, c.replica(b).head, c.replica(other).head) == (commit + 2, commit + 1, commit)
+    c.crash(a)
+    c.await_primary(b)
+    assert c.replica(b).head == commit + 1
+    c.heal()
+    kept.expect_reply()
+    moved.expect_reply()
+    assert (kept.receipt.op, moved.receipt.op) == (commit + 1, commit + 2)
+
+    c.restart(a)  # Its own op 9 of the old view leaves its log.
+    c.expect_same_state()
+    assert c.count("ex_primary") >= 1
+
+
+def test_a_2_suffix_that_only_the_dead_primary_stored_is_not_waited_for() -> None:
+    """A.2, variant: nobody else heard of op 8; the new view begins without it."""
+    c = Cluster()
+    a, b, _ = c.names
+    c.order("laptop-7").expect_reply()
+    commit = c.replica(a).commit
+    c.lose("PrepareMessage", src=a)
+    c.lose("PrepareCopy", src=a)
+    answer = c.order("laptop-8")
+    c.run_for(5)
+    assert c.replica(a).head == commit + 1
+    c.crash(a)
+    c.await_primary(b)
+    assert c.replica(b).head == commit
+    c.heal()
+    answer.expect_reply()
+    c.restart(a)
+    c.expect_same_state()
+
+
+def test_a_2_known_identity_without_a_body_anywhere_is_truncated() -> None:
+    """A.2, variant: one backup knows which prepare was op 8, nobody alive has it: two denials end the log."""
+    c = Cluster()
+    a, b, other = c.names
+    statement = c.copy("DoViewChange", src=other)
+    c.crash(a)
+    c.await_primary(b)
+    c.restart(a)
+    c.expect_same_state()
+    a, b, other = b, a, other
+    assert statement.letters
+    commit = c.replica(a).commit
+    c.lose("PrepareMessage", src=a)
+    c.lose("PrepareCopy", src=a)
+    answer = c.order("laptop-8")
+    c.run_for(5)
+    statement.release()  # A late repetition, answered with the log of the view, op 8 included.
+    c.run_for(5)
+    assert c.replica(other).head == commit + 1
+    c.crash(a)
+    new = c.await_primary(b, other)
+    assert c.replica(new).head == commit
+    assert c.count("truncated") >= 1
+    c.heal()
+    answer.expect_reply()
+    c.restart(a)
+    c.expect_same_state()
+
+
+# --- Lost and repeated messages -----------------------------------------------------------------------
+
+
+def test_lost_start_view_is_healed_by_the_repeated_statement() -> None:
+    """T_DVC: a backup that missed start_view says do_view_change again and is answered with the log."""
+    c = Cluster()
+    a, b, other = c.names
+    lost = c.hold("StartView", dst=other)
+    c.crash(a)
+    c.await_primary(b)
+    c.run_for(5)
+    assert c.replica(other).status is Status.VIEW_CHANGE
+    lost.stop()
+    entered = c.view_changes
+    c.run_for(40)
+    assert c.replica(other).status is Status.NORMAL
+    assert c.view_changes == entered
+    c.order("laptop").expect_reply()
+    c.restart(a)
+    c.expect_same_state()
+
+
+def test_lost_do_view_change_is_said_again() -> None:
+    """T_DVC: the new primary that heard nobody's log hears it 200 ms later, in the same view."""
+    c = Cluster()
+    a, b, _ = c.names
+    lost = c.lose("DoViewChange", dst=b)
+    c.crash(a)
+    c.run_until(lambda: c.replica(b).status is Status.VIEW_CHANGE)
+    c.run_for(10)
+    lost.stop()
+    entered = c.view_changes
+    c.await_primary(b)
+    assert c.view_changes <= entered + 1
+    c.order("laptop").expect_reply()
+    c.restart(a)
+    c.expect_same_state()
+
+
+def test_old_statements_and_start_views_arrive_again_in_a_later_view() -> None:
+    """R-STALE, T-3: everything said in two view changes is heard once more in a third view."""
+    c = Cluster()
+    heard = [c.copy(kind) for kind in ("StartView", "DoViewChange", "StartViewChange", "PrepareMessage", "Commit")]
+    for number in range(3):
+        c.order(f"laptop-{number}").expect_reply()
+        old = c.names[0]
+        c.crash(old)
+        c.order(f"laptop-{number} of the next view").expect_reply()
+        c.restart(old)
+        c.expect_same_state()
+    entered = c.view_changes
+    for kind in heard:
+        kind.release(backwards=True)
+    c.run_for(20)
+    c.order("laptop-9").expect_reply()
+    assert c.view_changes == entered
+    c.expect_same_state()
+
+
+def test_start_view_of_the_view_before_arrives_during_the_next_install() -> None:
+    """6.5: a late start_view of an older view is not installed over a newer one."""
+    c = Cluster(replicas=5)
+    a, b, d, e, f = c.names
+    late = c.hold("StartView", dst=f)
+    c.crash(a)
+    c.await_primary(b)
+    c.order("laptop-1").expect_reply()
+    late.stop()
+    c.crash(b)
+    c.await_primary(d, e, f)
+    late.release()
+    c.order("laptop-2").expect_reply()
+    c.restart(a, b)
+    c.expect_same_state()
+
+
+# --- Primaries that fail on the way -------------------------------------------------------------------
+
+
+def test_next_primary_dies_before_it_can_lead() -> None:
+    """T_VC: the view comes to nothing; the one after it begins within one T_VC and a quarter."""
+    c = Cluster(replicas=5)
+    a, b, *rest = c.names
+    c.order("laptop-1").expect_reply()
+    lost = c.lose("DoViewChange", dst=b)
+    c.crash(a)
+    c.run_until(lambda: all(c.replica(name).status is Status.VIEW_CHANGE for name in (b, *rest)))
+    c.crash(b)
+    lost.stop()
+    since = c.now
+    c.await_primary(*rest)
+    assert c.now - since < 145
+    c.order("laptop-2").expect_reply()
+    c.restart(a, b)
+    c.expect_same_state()
+
+
+def test_dead_primary_of_a_view_is_not_granted_progress() -> None:
+    """T-27: repairs that the next primary did long ago do not buy it a second T_VC when it is dead."""
+    c = Cluster(replicas=5)
+    a, b, *rest = c.names
+    lost = c.lose("PrepareMessage", dst=b)
+    c.orders(20)
+    lost.stop()
+    c.expect_same_state()
+    c.run_for(30)
+    assert c.replica(b).state.progress > 0
+    missed = c.lose("DoViewChange", dst=b)
+    c.crash(a)
+    c.run_until(lambda: all(c.replica(name).status is Status.VIEW_CHANGE for name in (b, *rest)))
+    c.crash(b)
+    missed.stop()
+    since = c.now
+    c.await_primary(*rest)
+    assert c.now - since < 145
+    c.restart(a, b)
+    c.expect_same_state()
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_new_primary_dies_at_each_step_of_its_install(power: bool) -> None:
+    """6.4, 6.5: a crash inside either superblock write of a view change; nothing is lost, somebody leads."""
+    for steps in range(0, 16, 3 if power else 5):
+        c = Cluster()
+        a, b, _ = c.names
+        c.order("laptop-1").expect_reply()
+        c.crash_in_disk_work(b, steps, power=power)
+        c.crash(a)
+        c.run_until(lambda c=c, b=b: not c.is_up(b) or c.replica(b).is_primary)  # type: ignore[misc]
+        c.restart(*(name for name in (a, b) if not c.is_up(name)))
+        assert c.read().expect_reply().record.laptop_type == "laptop-1"
+        c.order("laptop-2").expect_reply()
+        c.expect_same_state()
+
+
+def test_backup_dies_at_each_step_of_its_install() -> None:
+    """6.5: the same for the one that installs start_view."""
+    for steps in range(0, 16, 2):
+        c = Cluster()
+        a, b, other = c.names
+        c.order("laptop-1").expect_reply()
+        c.crash_in_disk_work(other, steps)
+        c.crash(a)
+        c.run_until(lambda c=c, b=b, other=other: not c.is_up(other) or c.replica(b).is_primary)  # type: ignore[misc]
+        c.restart(*(name for name in (a, other) if not c.is_up(name)))
+        c.order("laptop-2").expect_reply()
+        c.expect_same_state()
+
+
+def test_higher_view_is_entered_while_an_install_is_in_flight() -> None:
+    """6.2: an install whose image is on its way completes, but the status stays view_change."""
+    c = Cluster(replicas=5)
+    a, b, d, e, f = c.names
+    c.order("laptop-1").expect_reply()
+    c.crash(a)
+    c.run_until(lambda: c.replica(f).status is Status.VIEW_CHANGE and c.replica(f).state.durable_view > 1)
+    c.hang_disk(f)
+    c.await_primary(b)
+    c.run_for(5)
+    c.crash(b)
+    c.restart(a)
+    c.await_primary(d, e)
+    c.run_for(20)
+    c.free_disk(f)
+    c.order("laptop-2").expect_reply()
+    c.restart(b)
+    c.expect_same_state()
+
+
+# --- Primaries that let go ----------------------------------------------------------------------------
+
+
+def test_t_cq_primary_without_answers_lets_go_before_others_suspect_it() -> None:
+    """T_CQ: an isolated primary stops leading after 400 ms, and never leads that view again."""
+    c = Cluster()
+    a = c.names[0]
+    c.isolate(a)
+    c.run_for(50)
+    assert c.primaries() == []
+    assert c.replica(a).state.abdicated
+    c.heal()
+    c.order("laptop").expect_reply()
+    assert c.replica(a).counted("became_primary") <= 1
+    c.expect_same_state()
+
+
+def test_t_stall_primary_that_gets_nothing_committed_lets_go() -> None:
+    """T_STALL: prepares of one primary never arrive while its heartbeats do; another gets on."""
+    c = Cluster()
+    a, b, _ = c.names
+    c.order("laptop-1").expect_reply()
+    c.lose("PrepareMessage", src=a)
+    c.lose("PrepareCopy", src=a)
+    answer = c.order("laptop-2").expect_no_reply(250)
+    answer.expect_reply()
+    assert answer.ticks < 450
+    assert c.replica(a).counted("abdicated_stall") == 1
+    assert c.primaries() == [b]
+    c.heal()
+    c.expect_same_state()
+
+
+def test_t_disk_primary_with_a_hanging_disk_lets_go() -> None:
+    """T_DISK, T-26: heartbeats without a disk behind them do not keep a primary in office."""
+    c = Cluster()
+    a, b, _ = c.names
+    c.hang_disk(a)
+    c.order("laptop-1").expect_reply()
+    c.await_primary(b)
+    c.order("laptop-2").expect_reply()
+    assert c.replica(a).counted("abdicated_slow_disk") == 1
+    c.free_disk(a)
+    c.run_for(100)
+    assert c.primaries() == [b]
+    c.expect_same_state()
+
+
+def test_t_disk_backup_with_a_hanging_disk_is_not_followed() -> None:
+    """T_DISK, n = 5: a backup whose disk hangs is unfit, and the next view is led by another."""
+    c = Cluster(replicas=5)
+    a, b, d, *_ = c.names
+    c.hang_disk(b)
+    c.order("laptop-1").expect_reply()
+    c.run_for(150)
+    assert "disk" in c.replica(b).state.unfit
+    c.crash(a)
+    assert c.await_primary() == d
+    c.order("laptop-2").expect_reply()
+    c.free_disk(b)
+    c.restart(a)
+    c.expect_same_state()
+
+
+def test_paused_primary_returns_to_a_cluster_that_went_on() -> None:
+    """G4: a pause beyond T_SUSPECT: the others go on; what waited for the paused one splits nothing."""
+    c = Cluster()
+    a, b, _ = c.names
+    c.order("laptop-1").expect_reply()
+    stale = c.caller()
+    stale.register(a)
+    c.run_until(lambda: stale.session > 0)
+    c.pause(a)
+    stale.order(1, to=a)
+    c.await_primary(b)
+    c.order("laptop-2").expect_reply()
+    c.resume(a)
+    assert not c.replica(a).is_primary or c.replica(a).view < c.replica(b).view
+    c.run_for(100)
+    assert c.primaries() == [b]
+    stale.order(1, to=b)
+    c.run_until(lambda: len(stale.replies(1)) > 0)
+    c.expect_same_state()
+
+
+def test_pause_short_of_t_suspect_moves_nobody() -> None:
+    """A primary that pauses for 300 ms goes on as if nothing had been."""
+    c = Cluster()
+    a = c.names[0]
+    before = c.view_changes
+    for number in range(5):
+        c.pause(a)
+        c.run_for(30)
+        c.resume(a)
+        c.order(f"laptop-{number}").expect_reply()
+    assert c.view_changes == before
+    c.expect_same_state()
+
+
+def test_everybody_pauses_and_returns_together() -> None:
+    """All machines sleep for a minute: nobody suspects anybody on what a single tick shows."""
+    c = Cluster()
+    c.order("laptop-1").expect_reply()
+    c.pause(*c.names)
+    c.run_for(6000)
+    c.resume("R0", "R1", "R2")
+    c.order("laptop-2").expect_reply()
+    c.expect_same_state()
+
+
+# --- T-37 ---------------------------------------------------------------------------------------------
+
+
+def test_t_37_stale_copy_does_not_extend_a_log_of_a_later_view() -> None:
+    """T-37: a body that was cut from the log reaches a backup when its old primary leads again.
+
+    P ordered an op whose identity X learned, and X's request for the body is late. The view of Y begins
+    without that op; later P leads again and hears the late request. Its answer names a prepare that
+    is in nobody's log.
+    """
+    c = Cluster()
+    y, p, x = c.names
+    statement = c.copy("DoViewChange", src=x)
+    c.crash(y)
+    assert c.await_primary() == p
+    c.restart(y)
+    c.order("laptop-1").expect_reply()
+    c.expect_same_state()
+    commit = c.replica(p).commit
+
+    c.lose("PrepareMessage", src=p)
+    copies = c.lose("PrepareCopy", src=p)
+    late = c.hold("GetPrepares", src=x, dst=p)
+    doomed = c.caller()
+    doomed.session = 1  # Without a session: it takes an op, not a place in anybody's state.
+    registering = c.caller()
+    registering.register(p)
+    c.run_for(2)
+    statement.release()
+    c.run_for(5)
+    assert c.replica(x).head == commit + 1
+    c.lose("StartView", src=y, dst=x)
+    c.cut(p, x)
+    c.cut(p, y)
+    c.await_primary(y)
+    c.mend(p, y)
+    c.run_for(30)
+    assert c.replica(p).head == commit
+    assert any(isinstance(letter.message, GetPrepares) and letter.message.wanted[0][1] for letter in late.letters)
+
+    c.lose("DoViewChange", src=p, dst=x)
+    c.crash(y)
+    c.mend(p, x)
+    c.await_primary(p)
+    c.run_for(20)
+    copies.stop()
+    late.release()
+    c.run_for(5)
+    assert c.replica(x).head == commit, "extended by a prepare that no primary of this view ordered"
+    c.heal()
+    c.order("laptop-2").expect_reply()
+    c.restart(y)
+    c.expect_same_state()
+    assert all(c.replica(name).counted("protocol_violations") == 0 for name in (p, x))
