@@ -69,6 +69,7 @@ class FakeReplica:
     cluster: bytes = CLUSTER
     is_alive: bool = True
     is_silent: bool = False  # Paused: connections stay, nothing is read or answered.
+    is_half_open: bool = False  # Its end of the connection is gone, and no packet told the client.
     points_at: int | None = None  # Whom its greetings and refusals name.
     refuse_with: RejectCode | None = None  # Refuse every request and read so.
     retry_ms: int = 0
@@ -284,14 +285,15 @@ class World:
             elif type(output) is Transmit:
                 replica = self.cluster.replica(output.address)
                 assert replica.is_up, f"sent over no connection: {output}"
-                replica.inbox.append(output.message)
+                if not replica.is_half_open:
+                    replica.inbox.append(output.message)
         deadline = self.client.next_deadline_ms
         assert deadline is None or deadline > self.now_ms, f"a timer at {deadline} did not fire at {self.now_ms}"
 
     def close(self, address: str) -> None:
         """Forget a connection with all that is under way on it."""
         replica = self.cluster.replica(address)
-        replica.is_up = False
+        replica.is_up = replica.is_half_open = False
         replica.inbox.clear()
         replica.outbox.clear()
 
