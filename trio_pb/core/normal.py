@@ -227,7 +227,6 @@ class Normal:
                 self._repair.take(prepare)
         elif prepare.op == log.head + 1:
             self._append(prepare)
-            self._drain_buffer()
         else:
             self._keep_ahead(prepare)
 
@@ -254,7 +253,10 @@ class Normal:
             del buffer[highest]
         buffer[prepare.op] = prepare
 
-    def _drain_buffer(self) -> None:
+    def drain_buffer(self) -> None:
+        """Append what was kept above a gap, once the gap is closed, by whatever closed it."""
+        if not self._buffer:
+            return
         while (prepare := self._buffer.pop(self.state.log.head + 1, None)) is not None:
             head = self.state.log.head
             self._append(prepare)

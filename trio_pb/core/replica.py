@@ -223,6 +223,7 @@ class Replica:
         if state.is_primary:
             self.normal.advance_commit()
         else:
+            self.normal.drain_buffer()
             self.normal.acknowledge()
         if state.applying < state.commit_max:
             self.execution.advance()
