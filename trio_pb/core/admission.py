@@ -117,6 +117,9 @@ class Admission:
         elif state.is_handing_over or self._is_queue_full(len(request.body)):
             self._refuse(connection, request, RejectCode.BUSY)
         elif not self.is_open:
+            if self._is_full_with_parked(len(request.body)):
+                self._refuse(connection, request, RejectCode.BUSY)
+                return
             self._early.append((connection, request))
             self._parked_bytes += len(request.body)
         elif request.code == CODE_REGISTER:
@@ -129,6 +132,14 @@ class Admission:
             self._on_number(connection, request)
 
     def _is_queue_full(self, size: int) -> bool:
+        limits = self.state.limits
+        return len(self.queue) >= limits.queue_requests_max or self.queue_bytes + size > limits.queue_bytes_max
+
+    def _is_full_with_parked(self, size: int) -> bool:
+        """Whether there is no room for one more that must wait before it may queue.
+
+        The parked never keep out a number whose turn it is: it may be the one that they wait for.
+        """
         limits = self.state.limits
         count = len(self.queue) + self._held_count + len(self._early)
         size += self.queue_bytes + self._parked_bytes
@@ -166,6 +177,8 @@ class Admission:
             self._admitted[client, request.session] = number
             self._enqueue(request)
             self._release_held(client, number)
+        elif self._is_full_with_parked(len(request.body)):
+            self._refuse(connection, request, RejectCode.BUSY)
         else:
             self._execution.waiting[client, number] = connection
             held = self._held.setdefault(client, {})

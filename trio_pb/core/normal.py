@@ -301,7 +301,7 @@ class Normal:
     def acknowledge(self) -> None:
         """R-ACK: one cumulative prepare_ok when more became durable."""
         state = self.state
-        if not state.is_backup:
+        if not state.is_backup or not state.is_live:
             return
         ackable = self._ackable_id()
         if ackable is None or ackable.op <= self._acked_sent:

@@ -147,8 +147,8 @@ class Repair:
     def _ask_bodies(self) -> None:
         state, log = self.state, self.log
         budget = state.limits.repair_requests_max - len(self._asked)
-        if budget <= 0:
-            return
+        if budget <= 0 or log.appended_prefix - log.durable_prefix > state.limits.send_window_ops:
+            return  # What our disk has not taken yet stays in memory: fetch no faster than it writes.
         in_flight = {op for asked in self._asked for op in asked.ops}
         wanted_max = state.limits.repair_wanted_max
         span = wanted_max * state.limits.repair_requests_max
