@@ -52,6 +52,9 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         promises.NewLogKeepsCommitted(facts),
         promises.DenialsAreTrue(facts),
         promises.DurableStays(facts),
+        promises.WatermarkStays(facts),
+        promises.EntriesOfTheirView(facts),
+        promises.NewestLogWins(facts),
         promises.RequirementsHold(facts),
         executed,
     ]

@@ -6,6 +6,9 @@ lot: so each kind of fault exists in a fair share of the seeds only, and its str
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from sim.ambushes import Ambushes
 from sim.choices import Choices, Key
 from sim.cluster import SimCluster
 from sim.network import CLIENT_NODES, NetworkFaults
@@ -74,7 +77,8 @@ def _draw_limits(draw: _Draw) -> Limits:
 
 
 def _draw_timeouts(draw: _Draw) -> Timeouts:
-    hurry = draw.one_of("hurry", 1, 1, 2)
+    # Patient or hasty replicas: where views change fast a run sees many of them.
+    hurry = draw.one_of("hurry", 1, 2, 4)
     return Timeouts(
         heartbeat_ticks=5 // hurry,
         suspect_ticks=50 // hurry,
@@ -118,11 +122,15 @@ def _draw_workload(draw: _Draw, clients: int) -> WorkloadPlan:
 
 
 def _draw_faults(draw: _Draw) -> FaultPlan:
+    # At fixed times most faults would come after quick clients are done, or before anybody leads.
+    follow_work = draw.exists("follow work", 2 / 3)
     return FaultPlan(
-        duration=draw.one_of("duration", 1000, 2000, 3000) * MS,
+        duration=draw.one_of("duration", 1000, 2000, 3000) * MS * (8 if follow_work else 1),
+        follow_work=follow_work,
         crashes=draw.one_of("crashes", 1, 2, 4, 8) if draw.exists("crashes exist", 0.6) else 0,
         power_cuts=draw.one_of("power cuts", 1, 2) if draw.exists("power cuts exist", 0.2) else 0,
         pauses=draw.one_of("pauses", 1, 3) if draw.exists("pauses exist", 0.25) else 0,
+        ambushes=draw.one_of("ambushes", 1, 3, 6) if draw.exists("ambushes exist", 0.6) else 0,
         partitions=draw.one_of("partitions", 1, 2, 5) if draw.exists("partitions exist", 0.45) else 0,
         down_mean=draw.one_of("down", 100, 1, 600) * MS,
         pause_mean=draw.one_of("pause", 100, 700) * MS,
@@ -142,21 +150,40 @@ class FaultInjector:
         for replica in cluster.replicas:
             replica.on_crash = self._restart_later
         self._crashes = 0
+        self._ambushes = Ambushes(cluster, self._note, lambda: self.is_healed)
+        # (operations ended, number, act, its index), the next one last.
+        self._waiting: list[tuple[int, int, Callable[[int], None], int]] = []
+        cluster.history.on_end = self._follow_work
 
     def schedule(self) -> None:
         """Put every fault of the plan on the clock."""
         plan = self.cluster.shape.faults
+        work = self.cluster.shape.workload.operations * self.cluster.shape.clients
         for label, count, act in (
             ("crash", plan.crashes, self._crash),
             ("power cut", plan.power_cuts, self._cut_power),
             ("pause", plan.pauses, self._pause),
             ("partition", plan.partitions, self._partition),
+            ("ambush", plan.ambushes, self._ambushes.spring),
         ):
             for index in range(count):
                 # A replayed run may leave out any one of them.
-                if self._choices.flag((label, index), 1.0):
+                if not self._choices.flag((label, index), 1.0):
+                    continue
+                if plan.follow_work:
+                    ended = self._choices.number((label, index, "ended"), 0, work - 1, work // 2)
+                    self._waiting.append((ended, len(self._waiting), act, index))
+                else:
                     at = self._choices.number((label, index, "at"), 0, plan.duration, plan.duration // 2)
                     self.cluster.scheduler.at(at, act, index)
+        self._waiting.sort(key=lambda waiting: waiting[:2], reverse=True)
+
+    def _follow_work(self) -> None:
+        """An operation ended: do what was to happen about now."""
+        while self._waiting and self._waiting[-1][0] <= self.cluster.history.ended:
+            ended, number, act, index = self._waiting.pop()
+            delay = self._choices.latency(("follow", ended, number), 0, 10 * MS)
+            self.cluster.scheduler.after(delay, act, index)
 
     def heal(self) -> None:
         """End every fault: from now on everybody runs and everything arrives."""

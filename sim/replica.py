@@ -156,6 +156,11 @@ class SimReplica:
         return self.core is not None and self.core.state.is_primary
 
     @property
+    def view(self) -> int:
+        """The view that it is in; 0 while it does not run."""
+        return self.core.state.view if self.core is not None else 0
+
+    @property
     def is_disk_busy(self) -> bool:
         """Whether storage work is in progress."""
         return self._job is not None

@@ -70,8 +70,8 @@ class RunReport:
 
     @property
     def truncations(self) -> int:
-        """Suffixes that a new log left out."""
-        return self.counts["truncated"]
+        """Installs that left out what the replica had written."""
+        return self.counts["suffixes dropped"]
 
     @property
     def repairs(self) -> int:
@@ -136,6 +136,7 @@ def run_seed(seed: int, recorded: Mapping[Key, int] | None = None) -> RunReport:
     except Exception as error:
         failure = _failure(cluster, error, type(error).__name__)
     counts = Counter(cluster.counts)
+    counts["suffixes dropped"] = cluster.watch.suffixes_dropped
     counts.update({f"messages {name}": count for name, count in cluster.network.counts.items()})
     return RunReport(
         seed=seed,
@@ -163,12 +164,16 @@ def _run(cluster: SimCluster) -> None:
     for workload in workloads:
         workload.start()
     # The fault phase ends early when there is nothing left to ask: idle time finds little.
-    cluster.run_until(lambda: all(workload.is_done for workload in workloads), shape.faults.duration)
+    def is_done() -> bool:
+        # The clients of ambushes have no share of the work, only an answer to wait for.
+        return all(workload.is_done for workload in workloads) and not any(c.pending for c in cluster.clients)
+
+    cluster.run_until(is_done, shape.faults.duration)
     injector.heal()
     cluster.trace("healed")
     # What a client still has to ask takes its own time, beside that of a cluster that comes back.
     limit = scheduler.now + N_LIVE_TICKS * TICK_US
-    while not cluster.run_until(lambda: all(workload.is_done for workload in workloads), limit):
+    while not cluster.run_until(is_done, limit):
         answered = cluster.history.succeeded
         limit = scheduler.now + N_LIVE_TICKS * TICK_US
         if not cluster.run_until(lambda: cluster.history.succeeded > answered, limit):  # noqa: B023 -- called here

@@ -186,14 +186,16 @@ class Answer:
 class Cluster:
     """A cluster under the hands of a scenario."""
 
-    def __init__(self, replicas: int = 3, seed: int = 1, shape: Shape | None = None) -> None:
+    def __init__(self, replicas: int = 3, seed: int = 1, shape: Shape | None = None, *, ready: bool = True) -> None:
+        """Wait for a first primary if `ready`, else begin at the very beginning."""
         made = attrs.evolve(shape or Shape(), replicas=replicas, clients=0)
         # No recorded choices: whatever is not said in the scenario does not happen.
         self.sim = Stage(Choices(seed, {}), made)
         self._default: SimClient | None = None
         self._tokens = 0
         self.sim.start()
-        self.run_until(self._is_ready, "a first primary that everybody follows")
+        if ready:
+            self.run_until(self._is_ready, "a first primary that everybody follows")
 
     # --- Clients --------------------------------------------------------------------------------
 
@@ -354,6 +356,11 @@ class Cluster:
         """Kill a replica when its disk has begun `steps` more steps of work; it may be down yet."""
         self.sim.replicas[self._numbers([name])[0]].plan_crash(power=power, after_outputs=None, after_steps=steps)
 
+    def spare(self, name: str) -> None:
+        """Cancel a planned crash that has not happened."""
+        replica = self.sim.replicas[self._numbers([name])[0]]
+        replica.plan_crash(power=True, after_outputs=None, after_steps=None)
+
     def is_up(self, name: str) -> bool:
         """Whether its process runs."""
         return self.sim.replicas[self._numbers([name])[0]].is_up
@@ -424,6 +431,10 @@ class Cluster:
     def transfer(self) -> None:
         """Ask the primary to hand over."""
         self.sim.replicas[self._primary()].take(Transfer())
+
+    def heal_partitions(self) -> None:
+        """End every partition; what is done to single messages goes on."""
+        self.sim.network.heal()
 
     def heal(self) -> None:
         """End every partition and rule; what was held back is lost."""

@@ -42,10 +42,12 @@ class FaultPlan:
     """Which faults exist in a run; times in microseconds, counts over the whole fault phase."""
 
     duration: int = 0
+    follow_work: bool = False  # Faults come when so many operations have ended, not at a time.
     crashes: int = 0
     power_cuts: int = 0  # Of all machines at once.
     pauses: int = 0
     partitions: int = 0
+    ambushes: int = 0  # Scripts aimed at the primary.
     down_mean: int = 300_000
     pause_mean: int = 400_000
     partition_mean: int = 700_000

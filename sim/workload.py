@@ -7,6 +7,7 @@ history as one whose outcome is unknown.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -69,6 +70,8 @@ class History:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.heard = 0  # The highest op in any answer so far.
+        self.ended = 0
+        self.on_end: Callable[[], None] = lambda: None
 
     def begin(self, operation: Operation, now: int) -> None:
         """A client calls."""
@@ -81,8 +84,10 @@ class History:
         assert operation.ended is None, f"token {operation.token} ends twice"
         operation.ended = now
         operation.outcome = outcome
+        self.ended += 1
         if operation.op is not None:
             self.heard = max(self.heard, operation.op)
+        self.on_end()
 
     @property
     def succeeded(self) -> int:

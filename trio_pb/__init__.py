@@ -25,6 +25,7 @@ from trio_pb.errors import (
 
 if TYPE_CHECKING:
     from trio_pb.driver.client import connect
+    from trio_pb.driver.order_client import OrderClient, OrderRejectedError
 
 __all__ = [
     "ConfigError",
@@ -33,6 +34,8 @@ __all__ = [
     "LocalProtocolError",
     "NotAppliedError",
     "NotSentError",
+    "OrderClient",
+    "OrderRejectedError",
     "RemoteProtocolError",
     "ReplicaStoppedError",
     "SessionLostError",
@@ -53,4 +56,8 @@ def __getattr__(name: str) -> object:
         from trio_pb.driver.client import connect
 
         return connect
+    if name in ("OrderClient", "OrderRejectedError"):
+        from trio_pb.driver import order_client
+
+        return getattr(order_client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

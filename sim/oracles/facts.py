@@ -16,7 +16,7 @@ from trio_pb.core.ports import SuperblockWrite, WalAppend
 from trio_pb.core.prepare import Prepare, PrepareId, genesis
 from trio_pb.core.quorum import Quorums, quorums_of
 
-__all__ = ["DiskFacts", "Facts", "Violation", "violate"]
+__all__ = ["DiskFacts", "Facts", "Violation", "violate", "watermark_of"]
 
 
 class Violation(AssertionError):  # noqa: N818 -- it is no error of ours
@@ -30,6 +30,14 @@ class Violation(AssertionError):  # noqa: N818 -- it is no error of ours
 def violate(rule: str, text: str) -> NoReturn:
     """Report a broken promise."""
     raise Violation(rule, text)
+
+
+def watermark_of(proof: Proof | None, image: Superblock) -> int:
+    """The op up to which a proof and a superblock together bind their replica (R-PROOF, 6.5)."""
+    install = image.install
+    if proof is None or proof.log_view != image.log_view or proof.sequence <= install.proof_base:
+        return install.ack_floor
+    return max(proof.acked, install.ack_floor)
 
 
 @attrs.define
@@ -48,11 +56,7 @@ class DiskFacts:
     @property
     def watermark(self) -> int:
         """The op up to which this disk binds its replica to what it acknowledged (R-PROOF, 6.5)."""
-        install = self.superblock.install
-        proof = self.proof
-        if proof is None or proof.log_view != self.superblock.log_view or proof.sequence <= install.proof_base:
-            return install.ack_floor
-        return max(proof.acked, install.ack_floor)
+        return watermark_of(self.proof, self.superblock)
 
     def append(self, output: WalAppend) -> None:
         """An append was handed to storage."""

@@ -5,21 +5,25 @@ A broken promise is found at the moment it is made, not when a rare crash turns 
 
 from __future__ import annotations
 
-from sim.oracles.facts import Facts, violate
+from sim.oracles.facts import Facts, violate, watermark_of
 from sim.oracles.watch import Oracle
 from trio_pb.core.durable import Superblock
-from trio_pb.core.messages import CommitOk, DoViewChange, EntryState, PrepareOk, StartView
-from trio_pb.core.ports import Send, Start
+from trio_pb.core.messages import CommitOk, DoViewChange, EntryState, PrepareMessage, PrepareOk, StartView
+from trio_pb.core.ports import Send, Start, WalAppend
 from trio_pb.core.prepare import PrepareId
+from trio_pb.core.state import primary_of
 
 __all__ = [
     "AcknowledgedIsDurable",
     "CommittedIsHeldByQuorum",
     "DenialsAreTrue",
     "DurableStays",
+    "EntriesOfTheirView",
     "NewLogKeepsCommitted",
+    "NewestLogWins",
     "RequirementsHold",
     "ViewPromisesKept",
+    "WatermarkStays",
 ]
 
 
@@ -173,6 +177,110 @@ class DenialsAreTrue(Oracle):
         for entry in message.entries:
             if entry.op <= promise.op and entry.state is EntryState.NACK:
                 violate("INV-13", f"R{replica} denies op {entry.op}; it acknowledged op {promise.op}")
+
+
+class WatermarkStays(Oracle):
+    """INV-29: what binds a replica to its acknowledgements never falls, but to what a new log kept of them."""
+
+    def on_image_durable(self, replica: int, before: Superblock, after: Superblock) -> None:
+        """Compare the floor of an install with the watermark that it replaces (6.5, 1 and 2)."""
+        install = after.install
+        if install is before.install or install == before.install:
+            return
+        disk = self.facts.disks[replica]
+        bound = watermark_of(disk.proof, before)
+        floor = min(bound, install.base.op)
+        if bound > install.base.op:
+            mine = self._own_chain(replica, before, bound, install.base.op)
+            for own, new in zip(mine, install.checksums, strict=False):
+                if own != new:
+                    break
+                floor += 1
+        if disk.watermark < floor:
+            violate(
+                "INV-29",
+                f"R{replica}: its watermark falls from {bound} to {disk.watermark} with log_view {after.log_view};"
+                f" the new log keeps what it acknowledged up to op {floor}",
+            )
+
+    def on_start(self, replica: int, start: Start) -> None:
+        """A restart keeps it."""
+        found = watermark_of(start.scan.proof, start.superblock)
+        known = self.facts.disks[replica].watermark
+        if found < known and start.superblock.log_view == self.facts.disks[replica].superblock.log_view:
+            violate("INV-29", f"R{replica}: its watermark falls from {known} to {found} over a restart")
+
+    def _own_chain(self, replica: int, image: Superblock, top: int, down_to: int) -> list[bytes]:
+        """The ops down_to + 1 .. top of the log that the watermark is about, as far as they are known."""
+        proof = self.facts.disks[replica].proof
+        if proof is not None and proof.acked == top and proof.log_view == image.log_view:
+            chain = self.facts.chain(PrepareId(top, proof.checksums[-16:]), down_to)
+            return chain if chain is not None else []
+        install = image.install
+        return list(install.checksums[max(0, down_to - install.base.op) : top - install.base.op])
+
+
+class EntriesOfTheirView(Oracle):
+    """Provenance: above the log that a view began with stand prepares of that view only (T-19, T-37)."""
+
+    def on_prepare_ok(self, replica: int, _: Send, message: PrepareOk) -> None:
+        """An acknowledged op is of its view."""
+        self._judge(replica, message.acked.op, message.acked.checksum)
+
+    def on_commit_ok(self, replica: int, _: Send, message: CommitOk) -> None:
+        """The same in the answer to a heartbeat."""
+        if message.acked is not None:
+            self._judge(replica, message.acked.op, message.acked.checksum)
+
+    def on_do_view_change(self, replica: int, _: Send, message: DoViewChange) -> None:
+        """So is every entry of a log that is offered."""
+        for entry in message.entries:
+            if entry.checksum is not None:
+                self._judge(replica, entry.op, entry.checksum)
+
+    def _judge(self, replica: int, op: int, checksum: bytes) -> None:
+        image = self.facts.disks[replica].superblock
+        prepare = self.facts.prepares.get(checksum)
+        if prepare is not None and op > image.install.head and prepare.view != image.log_view:
+            violate(
+                "provenance",
+                f"R{replica}: op {op} of its log is of view {prepare.view}; its log_view {image.log_view} began with"
+                f" head {image.install.head}",
+            )
+
+
+class NewestLogWins(Oracle):
+    """The decision oracle: a primary begins with a log at least as recent as its own (6.4, T-3)."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._logs: dict[int, dict[int, bytes]] = {}  # log_view -> op -> what stands there.
+
+    def on_prepare(self, replica: int, send: Send, message: PrepareMessage) -> None:
+        """A prepare extends the log of its view."""
+        self._logs.setdefault(send.envelope.view, {})[message.prepare.op] = message.prepare.checksum
+
+    def on_append(self, replica: int, append: WalAppend) -> None:
+        """So does one that its primary could write but not send."""
+        for prepare in append.prepares:
+            self._logs.setdefault(prepare.view, {})[prepare.op] = prepare.checksum
+
+    def on_image_durable(self, replica: int, before: Superblock, after: Superblock) -> None:
+        """Compare the log that a primary installs with the logs that it may choose from."""
+        view = after.log_view
+        if view == before.log_view:
+            return
+        if primary_of(view) == replica:
+            newer = [log for log_view, log in self._logs.items() if before.log_view <= log_view < view]
+            for op, checksum in enumerate(after.install.checksums, after.install.base.op + 1):
+                if not any(log.get(op) == checksum for log in newer):
+                    violate(
+                        "decision",
+                        f"R{replica} begins view {view} with op {op} of a log older than its own, of view"
+                        f" {before.log_view}",
+                    )
+        log = self._logs.setdefault(view, {})
+        log.update(enumerate(after.install.checksums, after.install.base.op + 1))
 
 
 class DurableStays(Oracle):

@@ -52,6 +52,8 @@ class Watch:
         self.facts = facts
         self.oracles = tuple(oracles)
         self.checks = 0  # Steps watched.
+        self.suffixes_dropped = 0  # Installs that left out what the replica's own log had.
+        self._given: dict[int, dict[int, bytes]] = {}  # Replica -> op -> the prepare last handed to its disk.
         self._commit_points: dict[int, int] = {}  # Replica -> its commit point as last seen.
         self._by_message = {kind: self._hooks(name) for kind, name in _MESSAGE_HOOKS.items()}
         self._start = self._hooks("on_start")
@@ -90,8 +92,10 @@ class Watch:
 
     def append(self, replica: int, append: WalAppend) -> None:
         """Prepares go to the disk."""
+        given = self._given.setdefault(replica, {})
         for prepare in append.prepares:
             self.facts.register(prepare)
+            given[prepare.op] = prepare.checksum
         self.facts.disks[replica].append(append)
         for hook in self._append:
             hook(replica, append)
@@ -112,8 +116,19 @@ class Watch:
             self._image_durable(replica, before, disk.superblock)
 
     def _image_durable(self, replica: int, before: Superblock, after: Superblock) -> None:
+        if after.log_view != before.log_view:
+            self._note_install(replica, after)
         for hook in self._image:
             hook(replica, before, after)
+
+    def _note_install(self, replica: int, image: Superblock) -> None:
+        given, install = self._given.get(replica, {}), image.install
+        kept = {op: checksum for op, checksum in given.items() if op <= install.base.op}
+        for op, checksum in enumerate(install.checksums, install.base.op + 1):
+            if given.get(op) == checksum:
+                kept[op] = checksum
+        self.suffixes_dropped += len(kept) < len(given)
+        self._given[replica] = kept
 
     def apply(self, replica: int, apply: Apply) -> None:
         """Requests go to a state machine."""

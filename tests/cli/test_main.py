@@ -36,11 +36,22 @@ def test_format_makes_a_directory_once(tmp_path: Path, capsys: pytest.CaptureFix
     ("words", "told"),
     [
         (["frobnicate"], "frobnicate"),
-        (["format"], "DIRECTORY"),
+        (["format"], "DIR is missing; see trio-pb format --help"),
         (["format", "d", "--cluster", "c", "--replica", "3", "--replicas", "3"], "replica 3"),
         (["format", "d", "--cluster", "c", "--replica", "0", "--replicas", "8"], "1 to 7"),
         (["start", "nowhere", "--peers", "0=127.0.0.1:1"], "nowhere"),
         (["start", "d", "--peers", "zero"], "ID=HOST:PORT"),
+        (["start", "nowhere"], "nowhere"),
+        (["order", "place", "7", "1"], "LAPTOP is missing; see trio-pb order place --help"),
+        (["order", "place", "-7", "1", "x"], "CUSTOMER -7: must be a whole number"),
+        (["order", "place", "7", str(2**63), "x"], "ORDER 9223372036854775808: must be a whole number"),
+        (["order", "read", "x"], "CUSTOMER"),
+        (["order", "read", "7", "--timeout", "-1"], "--timeout -1"),
+        (["order", "read", "7", "--timeout", "nan"], "--timeout nan"),
+        (["order", "read", "7", "--adresses", "h:1"], "Did you mean --addresses"),
+        (["order", "scan", "--limit", "-1"], "--limit -1"),
+        (["order", "scan", "--start", "-1"], "--start -1"),
+        (["lab", "server", "0", "1", "0"], "PORT 0: must be 1 to 65535"),
         (["status", "localhost"], "host:port"),
         (["demo", "--replicas", "2"], "--replicas 2"),
         (["demo", "--customers", "1", "--orders", "3"], "orders all in all"),
@@ -90,3 +101,31 @@ def test_peers_of_the_lab() -> None:
     for words in (("3", "a", "1", "4", "b", "2"), ("4", "a", "1", "4", "b", "2"), ("4", "a", "1", "1024", "b", "2")):
         with pytest.raises(ConfigError):
             parse_peers(3, 2, words)
+
+
+def test_format_refuses_a_directory_of_somebody_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip of the path does not strew files about."""
+    (tmp_path / "letters.txt").write_text("dear", encoding="utf-8")
+    assert call(["format", str(tmp_path), "--cluster", "c", "--replica", "0", "--replicas", "1"]) == 2
+    assert "'letters.txt'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
+
+
+def test_help_tells_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """No command is only a name, and none has a --no- twin or a line cut off."""
+    for words in ([], ["order"], ["lab"], ["sim"]):
+        assert call([*words, "--help"]) == 0
+        for line in capsys.readouterr().out.splitlines():
+            if line.startswith("\u2502 "):
+                assert len(line.strip("\u2502 ").split(maxsplit=1)) == 2, line
+                assert "--no-" not in line
+
+
+def test_a_table_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A narrow terminal wraps what it is given; an address or a digest must stay whole."""
+    monkeypatch.setenv("COLUMNS", "20")
+    address = "127.0.0.1:1"
+    assert call(["status", address]) == 3
+    out = capsys.readouterr().out
+    assert "\u2026" not in out
+    assert out.splitlines()[1].split() == [address, "-", "no", "answer", *["-"] * 5]

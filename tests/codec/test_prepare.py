@@ -65,10 +65,10 @@ def test_a_header_is_canonical(prepare: Prepare) -> None:
 
 def test_requests_come_back_in_order() -> None:
     """The payload is an array of [client, session, number, code, body]."""
-    assert PREPARE.requests() == [
+    assert PREPARE.requests() == (
         OrderedRequest(b"laptop-client-01", 0, 0, 1, b""),
         OrderedRequest(b"laptop-client-01", 65536, 1, 2, b"one laptop, please"),
-    ]
+    )
 
 
 def test_the_largest_header_fits_its_bound() -> None:

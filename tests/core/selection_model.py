@@ -83,6 +83,14 @@ class Selection:
             for at in range(len(self.committed), op):
                 self.committed.append(self.logs[me.view][at].id)
 
+    def catch_up(self, voter: int) -> None:
+        """Everything that its view has ordered arrives, bodies that were lost included."""
+        me = self.voters[voter]
+        while me.view == me.log_view and len(me.log) < len(self.logs[me.log_view]):
+            self.order(voter)
+        if me.view == me.log_view:
+            me.held = set(range(1, len(me.log) + 1))
+
     def learn_commit(self, voter: int) -> None:
         """A heartbeat or gossip tells how far the cluster is."""
         me = self.voters[voter]
@@ -90,14 +98,10 @@ class Selection:
         if op and me.log[op - 1].id == self.committed[op - 1]:
             me.commit = max(me.commit, op)
 
-    def rot(self, voter: int, op: int) -> None:
-        """A record turns unreadable."""
-        self.voters[voter].held.discard(op)
-
-    def repair(self, voter: int, op: int) -> None:
-        """The body of an op comes back."""
-        if op <= len(self.voters[voter].log):
-            self.voters[voter].held.add(op)
+    def rot(self, voter: int, back: int) -> None:
+        """A record near the head turns unreadable: acknowledged or not, it makes no difference to the disk."""
+        me = self.voters[voter]
+        me.held.discard(len(me.log) - back)
 
     # --- View change ----------------------------------------------------------------------------
 

@@ -276,8 +276,21 @@ def test_8_1_serves_what_it_holds_and_keeps_silent_about_the_rest() -> None:
     b = Bench(disk_of(1, view=1026, log_view=1024, log=log))
     b.clear()
     b.hear(0, GetPrepares(((1, log[0].checksum), (2, b"z" * 16), (7, b"y" * 16))))
-    assert [copy.prepare.op for copy in b.sent(PrepareCopy, to=0)] == [1]
+    assert b.sent(PrepareCopy, to=0) == [PrepareCopy(log[0], is_current=False)]
     assert WalRead(log[0].id) in b.given(WalRead)
+
+
+def test_t_37_a_copy_is_judged_when_it_leaves() -> None:
+    """Asked for while it led, read from disk, and deposed by then: the copy is not called current."""
+    log = chain(1)
+    a = Bench(disk_of(0, view=1024, log_view=0, log=log, commit=1), held_back=(WalRead,))
+    a.hear_statement(1, statement(log, log_view=0, commit=1))
+    assert a.leads()
+    a.hear(2, GetPrepares(((1, None),)))
+    assert not a.sent(PrepareCopy)
+    a.ping(1, view=1025)
+    a.complete(WalRead)
+    assert a.sent(PrepareCopy, to=2) == [PrepareCopy(log[0], is_current=False)]
 
 
 def test_8_1_two_who_ask_for_one_record_share_its_read() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_pb.core.quorum import VOTERS_MAX, Quorums, quorums_of
@@ -45,6 +45,7 @@ def test_quorum_refuses_other_sizes(voters: int) -> None:
         quorums_of(voters)
 
 
+@settings(deadline=None)
 @given(st.data(), st.integers(1, VOTERS_MAX))
 def test_r_quorum_any_two_sets_meet(data: st.DataObject, voters: int) -> None:
     """R-QUORUM: every view change meets every commit, every other view change and every read round."""
@@ -54,6 +55,7 @@ def test_r_quorum_any_two_sets_meet(data: st.DataObject, voters: int) -> None:
         assert one & other
 
 
+@settings(deadline=None)
 @given(st.data(), st.integers(1, VOTERS_MAX))
 def test_r_quorum_denials_and_a_commit_exclude_each_other(data: st.DataObject, voters: int) -> None:
     """A nack quorum of honest denials leaves too few voters for a commit, and no smaller number does."""

@@ -65,6 +65,20 @@ def test_5_4_a_duplicate_in_flight_is_not_ordered_again() -> None:
     assert (len(replies(a, 1)), len(replies(a, 2))) == (0, 1)
 
 
+def test_5_4_duplicates_in_flight_take_no_place_in_the_queue() -> None:
+    """However often a client repeats itself, another one still gets in."""
+    a = primary(limits=Limits(queue_requests_max=1))
+    sessions = [a.register(by=by) for by in (1, 2)]
+    a.request(1, by=1, session=sessions[0])
+    for connection in range(5):
+        a.request(1, by=1, session=sessions[0], connection=connection)
+    a.clear()
+    a.request(1, by=2, session=sessions[1])
+    assert not codes(a)
+    a.commit_all()
+    assert len(replies(a)) == 2
+
+
 def test_5_4_a_duplicate_later_gets_the_kept_reply() -> None:
     """A retry after the answer is answered at once, word for word, marked as replayed."""
     a = primary()

@@ -236,6 +236,7 @@ def test_r_proof_the_floor_needs_no_fresh_proof() -> None:
     """What the superblock's install floor covers is acknowledged at once: opening healed and flushed it."""
     log = chain(2)
     b = Bench(disk_of(1, log=log, installed=2, acked=0, floor=2), held_back=(WalAppend,))
+    assert [message.acked for message in b.sent(PrepareOk)] == [log[1].id], "as soon as the boot is durable"
     b.hear_heartbeat(log[1].id)
     assert [message.acked for message in b.sent(CommitOk)] == [log[1].id]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_pb.core.timeout import NEVER, Timeout
@@ -41,6 +41,7 @@ def test_time_does_not_run_back() -> None:
         timeout.is_due(9)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 1000), st.integers(0, 3000))
 def test_due_exactly_from_the_deadline_on(start: int, after: int, later: int) -> None:
     """Due means: the deadline is now or was, never before."""

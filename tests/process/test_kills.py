@@ -55,15 +55,13 @@ async def test_primary_killed_again_and_again(tmp_path: Path) -> None:
     orders = max(1, KILLS * SECONDS_PER_KILL * ORDERS_PER_SECOND // CUSTOMERS)
     path = tmp_path / "orders.csv"
     write_orders(path, orders)
-    gaps: list[float] = []
     with trio.fail_after(60 + KILLS * 30):
         async with local_cluster(3) as cluster:
             await cluster.wait_primary()
             options = ("--rate", str(ORDERS_PER_SECOND), "--json", "--addresses", *cluster.addresses)
             command = replica_command("order", "import", str(path), *options)
             importing = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            for round_ in range(KILLS):
-                gaps.append(await kill_primary(cluster, round_))
+            gaps = [await kill_primary(cluster, round_) for round_ in range(KILLS)]
             assert importing.stdout is not None
             counts = json.loads(b"".join([chunk async for chunk in importing.stdout]))
             assert await importing.wait() == 0, counts

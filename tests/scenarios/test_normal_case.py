@@ -164,7 +164,7 @@ def test_three_hundred_clients_at_once() -> None:
 
 def test_read_only_load_deposes_nobody() -> None:
     """6.1: T_STALL looks at what waits to be ordered; reads, of which one always waits, are not that."""
-    c = Cluster(shape=Shape(timeouts=Timeouts(stall_ticks=60)))
+    c = Cluster(shape=Shape(timeouts=Timeouts(stall_ticks=40)))
     c.order("laptop").expect_reply()
     client = c.sim.add_client()
     read = 0
@@ -175,10 +175,10 @@ def test_read_only_load_deposes_nobody() -> None:
         client.submit(Operation(read, client.name, READ, encode_read(ReadCustomer(1)), is_read=True, customer=1))
 
     client.on_completed = lambda _: ask()
-    for _ in range(3):
+    for _ in range(8):
         ask()
     before = c.view_changes
-    c.run_for(130)
+    c.run_for(100)
     client.on_completed = lambda _: None
     assert read > 500
     assert c.view_changes == before
@@ -213,9 +213,10 @@ def test_timestamps_rise_over_what_was_inherited_unapplied() -> None:
     c.lose("CommitOk")
     inherited = c.order("laptop-1").expect_no_reply(10)
     c.crash(fast)
-    c.await_primary()
+    new = c.await_primary()
     later = c.order("laptop-2")
-    c.run_for(10)
+    head = c.replica(new).head
+    c.run_until(lambda: c.replica(new).head > head, "an op above the inherited one")
     c.heal()
     inherited.expect_reply()
     later.expect_reply()

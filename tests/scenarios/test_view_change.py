@@ -196,13 +196,17 @@ def test_next_primary_dies_before_it_can_lead() -> None:
 def test_dead_primary_of_a_view_is_not_granted_progress() -> None:
     """T-27: repairs that the next primary did long ago do not buy it a second T_VC when it is dead."""
     c = Cluster(replicas=5)
-    a, b, *rest = c.names
-    lost = c.lose("PrepareMessage", dst=b)
+    first, a, b, *_ = c.names
+    c.isolate(b)
     c.orders(20)
-    lost.stop()
+    c.crash(first)
+    c.await_primary(a)
+    c.heal()
+    c.restart(first)
     c.expect_same_state()
     c.run_for(30)
-    assert c.replica(b).state.progress > 0
+    assert c.replica(b).state.progress > 0, "it fetched what the new view named"
+    rest = [name for name in c.names if name not in (a, b)]
     missed = c.lose("DoViewChange", dst=b)
     c.crash(a)
     c.run_until(lambda: all(c.replica(name).status is Status.VIEW_CHANGE for name in (b, *rest)))
@@ -225,6 +229,7 @@ def test_new_primary_dies_at_each_step_of_its_install(power: bool) -> None:
         c.crash_in_disk_work(b, steps, power=power)
         c.crash(a)
         c.run_until(lambda c=c, b=b: not c.is_up(b) or c.replica(b).is_primary)  # type: ignore[misc]
+        c.spare(b)
         c.restart(*(name for name in (a, b) if not c.is_up(name)))
         assert c.read().expect_reply().record.laptop_type == "laptop-1"
         c.order("laptop-2").expect_reply()
@@ -240,6 +245,8 @@ def test_backup_dies_at_each_step_of_its_install() -> None:
         c.crash_in_disk_work(other, steps)
         c.crash(a)
         c.run_until(lambda c=c, b=b, other=other: not c.is_up(other) or c.replica(b).is_primary)  # type: ignore[misc]
+        c.run_for(5)
+        c.spare(other)
         c.restart(*(name for name in (a, other) if not c.is_up(name)))
         c.order("laptop-2").expect_reply()
         c.expect_same_state()
@@ -250,11 +257,13 @@ def test_higher_view_is_entered_while_an_install_is_in_flight() -> None:
     c = Cluster(replicas=5)
     a, b, d, e, f = c.names
     c.order("laptop-1").expect_reply()
+    started = c.hold("StartView", dst=f)
     c.crash(a)
-    c.run_until(lambda: c.replica(f).status is Status.VIEW_CHANGE and c.replica(f).state.durable_view > 1)
-    c.hang_disk(f)
     c.await_primary(b)
-    c.run_for(5)
+    c.run_for(1)
+    c.hang_disk(f)
+    started.release()
+    c.run_for(1)
     c.crash(b)
     c.restart(a)
     c.await_primary(d, e)
@@ -375,6 +384,55 @@ def test_everybody_pauses_and_returns_together() -> None:
     c.expect_same_state()
 
 
+# --- Logs that lost ----------------------------------------------------------------------------------
+
+
+def test_t_3_newer_log_wins_over_the_longer_one() -> None:
+    """T-3: a deposed primary with three ops that nobody else has meets the one op that was committed since."""
+    c = Cluster(shape=Shape(limits=Limits(batch_requests_max=1)))
+    a, b, other = c.names
+    stranger = c.caller()
+    stranger.register(a)
+    c.run_until(lambda: stranger.session > 0)
+    c.run_for(10)
+    c.isolate(a)
+    for number in range(1, 4):
+        stranger.order(number, to=a)
+    c.run_for(2)
+    c.await_primary(b, other)
+    c.order("laptop committed").expect_reply()
+    assert c.replica(a).head >= c.replica(b).head
+    c.crash(b)
+    c.heal()
+    assert c.read().expect_reply().record.laptop_type == "laptop committed"
+    c.restart(b)
+    c.expect_same_state()
+
+
+def test_t_19_leftover_of_a_cut_suffix_does_not_come_back_at_a_restart() -> None:
+    """T-19: the record of an op that left the log is still on the disk; the next boot does not take it up."""
+    c = Cluster()
+    a, b, other = c.names
+    stranger = c.caller()
+    stranger.register(a)
+    c.run_until(lambda: stranger.session > 0)
+    c.run_for(10)
+    commit = c.replica(a).commit
+    c.isolate(a)
+    stranger.order(1, to=a)
+    c.run_for(5)
+    assert c.replica(a).head == commit + 1
+    new = c.await_primary(b, other)
+    c.heal()
+    c.run_until(lambda: c.replica(a).state.log_view == c.replica(new).state.log_view)
+    assert c.replica(a).head == commit
+    c.crash(a)
+    c.restart(a)
+    assert c.replica(a).head == commit
+    c.order("laptop").expect_reply()
+    c.expect_same_state()
+
+
 # --- T-37 ---------------------------------------------------------------------------------------------
 
 
@@ -386,11 +444,11 @@ def test_t_37_stale_copy_does_not_extend_a_log_of_a_later_view() -> None:
     is in nobody's log.
     """
     c = Cluster()
-    y, p, x = c.names
+    x, p, y = c.names
     statement = c.copy("DoViewChange", src=x)
-    c.crash(y)
-    assert c.await_primary() == p
-    c.restart(y)
+    c.crash(x)
+    assert c.await_primary(p) == p
+    c.restart(x)
     c.order("laptop-1").expect_reply()
     c.expect_same_state()
     commit = c.replica(p).commit
@@ -398,13 +456,10 @@ def test_t_37_stale_copy_does_not_extend_a_log_of_a_later_view() -> None:
     c.lose("PrepareMessage", src=p)
     copies = c.lose("PrepareCopy", src=p)
     late = c.hold("GetPrepares", src=x, dst=p)
-    doomed = c.caller()
-    doomed.session = 1  # Without a session: it takes an op, not a place in anybody's state.
-    registering = c.caller()
-    registering.register(p)
+    c.caller().register(p)
     c.run_for(2)
     statement.release()
-    c.run_for(5)
+    c.run_for(30)  # It asked by position first; now it asks by name.
     assert c.replica(x).head == commit + 1
     c.lose("StartView", src=y, dst=x)
     c.cut(p, x)

@@ -8,7 +8,7 @@ import sys
 import trio
 from rich.progress import Progress, TaskID
 
-from trio_pb.cli.output import ExitCode, errors, new_table, print_json, progress_bar, screen
+from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar, screen
 from trio_pb.testbed.demo import DemoResult, run_demo
 
 __all__ = ["demo"]
@@ -31,17 +31,18 @@ class _Screen:
             self._bar.console.print(f"{trio.current_time() - self._began:6.2f} s  {text}")
 
 
-async def demo(*, replicas: int = 3, customers: int = 100, orders: int = 100, json: bool = False) -> int:
-    """Start replica processes, let customers order laptops, kill the primary and a backup, and prove that all is there.
+async def demo(*, replicas: int = 3, customers: int = 100, orders: int = 100, json: Flag = False) -> int:
+    """Show a cluster surviving the death of its primary.
 
-    Exit code 0 only if every acknowledged order is on every replica exactly once. Nothing is left
-    behind: no process, no file.
+    Starts replica processes on this machine, lets customers order laptops, kills the primary and a backup
+    with SIGKILL, and proves that all is there. Exit code 0 only if every acknowledged order is on every
+    replica exactly once. Nothing is left behind: no process, no file.
 
     Args:
-        replicas: replica processes, 3 to 7.
-        customers: customers who order at the same time.
-        orders: orders of each customer, one after the other.
-        json: print one JSON object instead.
+        replicas: Replica processes, 3 to 7.
+        customers: Customers who order at the same time.
+        orders: Orders of each customer, one after the other.
+        json: Print one JSON object instead.
     """
     results: list[DemoResult] = []
     async with trio.open_nursery() as nursery:
@@ -105,8 +106,7 @@ def _fields(result: DemoResult) -> dict[str, object]:
 
 
 def _print(result: DemoResult) -> None:
-    console = screen()
-    console.print()
+    print()
     table = new_table("replica", "role", "view", "position", "customers", "orders", "lost", "twice", "state digest")
     for status, proof in zip(result.statuses, result.proofs, strict=True):
         table.add_row(
@@ -120,8 +120,8 @@ def _print(result: DemoResult) -> None:
             str(proof.duplicated),
             status.state_digest.hex()[:16],
         )
-    console.print(table)
-    console.print()
+    print_table(table)
+    print()
     figures = new_table("orders/s", "p50", "p99", "longest wait at failover")
     figures.add_row(
         f"{result.orders_per_s:,.0f}",
@@ -129,10 +129,10 @@ def _print(result: DemoResult) -> None:
         f"{result.p99_ms:.1f} ms",
         f"{result.failover_max_ms:.0f} ms",
     )
-    console.print(figures)
-    console.print()
+    print_table(figures)
+    print()
     if result.ok:
-        console.print(
+        print(
             f"All {result.acked} acknowledged orders are on all {len(result.proofs)} replicas exactly once, "
             "and their states are equal."
         )

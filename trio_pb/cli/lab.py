@@ -11,13 +11,14 @@ import socket
 from collections.abc import Awaitable
 from pathlib import Path
 from time import perf_counter
+from typing import Annotated
 
 import attrs
 import trio
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from trio_pb.app.orders import CustomerRecord
-from trio_pb.cli.output import print_json
+from trio_pb.cli.output import Flag, print_json
 from trio_pb.cli.replica import run_replica
 from trio_pb.core.client_ports import ClientOptions
 from trio_pb.core.messages import ReadMode
@@ -32,9 +33,10 @@ from trio_pb.testbed.formatting import cluster_id, format_replica
 
 __all__ = ["app"]
 
-app = App(name="lab", help="The classic course assignment's server and client.", help_format="plaintext")
+app = App(name="lab", help="Run the classic course assignment's server and client.")
 
 ID_MAX = 1023
+PORT_MAX = 65535
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 LAPTOP_TYPE = "laptop"  # The assignment's orders do not say.
 SEGMENT_MIB = 16
@@ -49,27 +51,28 @@ async def server(
     id: int,  # noqa: A002 -- the assignment's word; it is positional only.
     num_peers: int,
     /,
-    *peers: str,
-    data: Path | None = None,
-    listen: str | None = None,
-    advertise: str | None = None,
-    json: bool = False,
+    *peers: Annotated[str, Parameter(name="PEER_ID PEER_HOST PEER_PORT")],
+    data: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    listen: Annotated[str | None, Parameter(metavar="HOST")] = None,
+    advertise: Annotated[str | None, Parameter(metavar="HOST:PORT")] = None,
+    json: Flag = False,
 ) -> None:
-    """Run one server; servers that name the same set of ids form a cluster.
+    """Run one server of a cluster.
 
-    The first start makes the data directory. A server that was killed is started again by the same
-    command line, rejoins and catches up.
+    Servers that name the same set of ids form a cluster. The first start makes the data directory. A
+    server that was killed is started again by the same command line, rejoins and catches up.
 
     Args:
-        port: TCP port to listen on.
-        id: number of this server, 0 to 1023, different from all others.
-        num_peers: how many other servers there are.
-        peers: PEER_ID PEER_HOST PEER_PORT of each other server.
-        data: data directory; by default .trio-pb/lab-PORT-ID.
-        listen: host to listen on; by default 127.0.0.1 if all peers are on this machine, else all interfaces.
-        advertise: HOST:PORT at which clients reach this server; by default its host name if peers are elsewhere.
-        json: print one JSON object when it is ready.
+        port: TCP port to listen on, 1 to 65535.
+        id: Number of this server, 0 to 1023, different from all others.
+        num_peers: How many other servers there are.
+        peers: Three words for each other server.
+        data: Data directory. By default .trio-pb/lab-PORT-ID.
+        listen: Host to listen on. By default 127.0.0.1 if all peers are on this machine, else all interfaces.
+        advertise: Where clients reach this server. By default its host name if peers are on other machines.
+        json: Print one JSON object when it is ready.
     """
+    _check_port(port)
     others = parse_peers(id, num_peers, peers)
     members = sorted({id, *others})
     directory = data if data is not None else Path(".trio-pb") / f"lab-{port}-{id}"
@@ -103,10 +106,15 @@ def parse_peers(own: int, count: int, words: tuple[str, ...]) -> dict[int, tuple
         peer = _number("PEER_ID", number, ID_MAX)
         if peer == own or peer in peers:
             raise ConfigError(f"PEER_ID {peer}: each server has an id of its own")
-        peers[peer] = (host, _number("PEER_PORT", port, 65535))
+        peers[peer] = (host, _number("PEER_PORT", port, PORT_MAX))
     if not 0 <= own <= ID_MAX:
         raise ConfigError(f"ID {own}: must be 0 to {ID_MAX}")
     return peers
+
+
+def _check_port(port: int) -> None:
+    if not 1 <= port <= PORT_MAX:
+        raise ConfigError(f"PORT {port}: must be 1 to {PORT_MAX}")
 
 
 def _number(name: str, text: str, largest: int) -> int:
@@ -174,19 +182,22 @@ async def client(
     request_type: int,
     /,
     *,
-    json: bool = False,
+    json: Flag = False,
 ) -> None:
-    """Send requests and print mean, minimum and maximum latency (microseconds) and requests per second.
+    """Send requests and print how fast they were.
+
+    The last line has mean, minimum and maximum latency in microseconds and requests per second, tab separated.
 
     Args:
-        host: of any server; reads and scans are answered by this one.
-        port: of that server.
-        num_customers: customers who send at the same time.
-        num_orders: requests of each customer, one after the other.
-        request_type: 1 places orders 0 to NUM_ORDERS - 1 for customers 0 to NUM_CUSTOMERS - 1; 2 has each of the
-            customers read the records of customers 0 to NUM_ORDERS - 1; 3 is one scan of NUM_ORDERS records.
-        json: print one JSON object.
+        host: Host of any server; reads and scans are answered by this one.
+        port: Port of that server.
+        num_customers: Customers who send at the same time.
+        num_orders: Requests of each customer, one after the other.
+        request_type: 1 places orders 0 to NUM_ORDERS - 1 for customers 0 to NUM_CUSTOMERS - 1. 2 has each of the
+            customers read the records of customers 0 to NUM_ORDERS - 1. 3 is one scan of NUM_ORDERS records.
+        json: Print one JSON object.
     """
+    _check_port(port)
     if num_customers < 0 or num_orders < 0:
         raise ConfigError("NUM_CUSTOMERS and NUM_ORDERS must not be negative")
     if request_type not in (1, 2, 3):

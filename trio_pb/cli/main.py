@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import NoReturn, cast
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from trio_pb import __version__
 from trio_pb.cli.output import ExitCode, print_error
@@ -25,21 +25,22 @@ __all__ = ["app", "call", "run"]
 
 app = App(
     name="trio-pb",
-    help="Replicated laptop orders on Trio, by Viewstamped Replication.",
+    help="Laptop orders that survive the death of their primary.",
     version=__version__,
     backend="trio",
     result_action="return_value",
-    help_format="plaintext",
+    help_format="markdown",  # Our docstrings are wrapped for readers of the source.
+    default_parameter=Parameter(negative=()),  # Nobody needs --no-json.
 )
-# By name, so that a command imports only what it needs.
-app.command("trio_pb.cli.demo:demo", name="demo", help="Show a cluster surviving the death of its primary.")
-app.command("trio_pb.cli.order:app", name="order", help="Place, read, scan and import laptop orders.")
-app.command("trio_pb.cli.replica:format_command", name="format", help="Make the data directory of a new replica.")
-app.command("trio_pb.cli.replica:start", name="start", help="Run a replica until SIGTERM or Ctrl-C.")
-app.command("trio_pb.cli.replica:status", name="status", help="Show where each replica stands.")
-app.command("trio_pb.cli.lab:app", name="lab", help="The classic course assignment's server and client.")
-app.command("trio_pb.cli.simulation:app", name="sim", help="Run clusters in simulation, each from a seed.")
-app.command("trio_pb.cli.replica:version", name="version", help="Show the versions of program, wire and data.")
+# By name, so that a command imports only what it needs; each explains itself in its docstring.
+app.command("trio_pb.cli.demo:demo", name="demo")
+app.command("trio_pb.cli.replica:format_command", name="format")
+app.command("trio_pb.cli.lab:app", name="lab")
+app.command("trio_pb.cli.order:app", name="order")
+app.command("trio_pb.cli.simulation:app", name="sim")
+app.command("trio_pb.cli.replica:start", name="start")
+app.command("trio_pb.cli.replica:status", name="status")
+app.command("trio_pb.cli.replica:version", name="version")
 
 
 def run() -> NoReturn:
@@ -49,12 +50,14 @@ def run() -> NoReturn:
 
 def call(arguments: list[str]) -> int:
     """Run one command and return its exit code; expected errors are one line on stderr."""
+    if not any(word for word in arguments if not word.startswith("-")) or "--help" in arguments or "-h" in arguments:
+        _load_commands(app)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         refuse_optimised_python()
         result: object = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        print_error(error)
+        print(f"trio-pb: {_usage_text(error)}", file=sys.stderr)
         return ExitCode.USAGE
     except BrokenPipeError:
         # Whoever read our output has seen enough; flushing what is left must not complain at exit.
@@ -71,6 +74,21 @@ def call(arguments: list[str]) -> int:
             raise
         return _failed(_first(expected))
     return result if isinstance(result, int) else ExitCode.OK
+
+
+def _load_commands(group: App) -> None:
+    """Import all commands, so that a list of them can say what each does."""
+    for name in group:
+        if not name.startswith("-"):
+            _load_commands(group[name])
+
+
+def _usage_text(error: CycloptsError) -> str:
+    """What was wrong with the words of a command line, and where help is."""
+    command = " ".join(["trio-pb", *(error.command_chain or ())])
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return f"{error.argument.name} is missing; see {command} --help"
+    return f"{str(error).rstrip('.?')}; see {command} --help"
 
 
 def _failed(error: BaseException) -> int:

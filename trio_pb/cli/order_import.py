@@ -26,7 +26,7 @@ from trio_pb.cli.order_lines import (
     Progress,
     idempotency_key,
 )
-from trio_pb.cli.output import ExitCode, errors, print_json, progress_bar
+from trio_pb.cli.output import ExitCode, Flag, errors, print_json, progress_bar
 from trio_pb.driver.client import connect
 from trio_pb.driver.order_client import OrderClient, OrderRejectedError
 from trio_pb.errors import ConfigError, NotAppliedError, NotSentError, UnknownOutcomeError
@@ -64,11 +64,11 @@ async def import_orders(
     /,
     *,
     addresses: Addresses = ADDRESSES,
-    rate: float | None = None,
+    rate: Annotated[float | None, Parameter(metavar="PER_SECOND")] = None,
     lanes: int = 256,
-    json: bool = False,
+    json: Flag = False,
 ) -> int:
-    """Place the orders of FILE, a CSV or JSON-lines file, or - for standard input.
+    """Place the orders of a CSV or JSON-lines file.
 
     Each line is customer_id, order_number, laptop_type. Interrupted and run again it places nothing
     twice: what a line says makes its idempotency key, and FILE.progress tells where to go on. A line
@@ -78,11 +78,11 @@ async def import_orders(
     Exit code 1 if a line was rejected or superseded, 3 if the cluster did not answer.
 
     Args:
-        file: path, or - for standard input (which has no progress file).
-        addresses: HOST:PORT of one or more replicas.
-        rate: at most so many orders per second.
-        lanes: orders under way at once, 1 to 1024; those of one customer go one by one.
-        json: print one JSON object at the end.
+        file: Path of the file, or - for standard input (which has no progress file).
+        addresses: One or more replicas; the client finds the primary.
+        rate: At most so many orders per second; by default as many as the cluster takes.
+        lanes: Orders under way at once, 1 to 1024; those of one customer go one by one.
+        json: Print one JSON object at the end.
     """
     if not 1 <= lanes <= LANES_MAX:
         raise ConfigError(f"--lanes {lanes}: must be 1 to {LANES_MAX}")
@@ -119,6 +119,7 @@ class _Import:
         self._reader = LineReader()
         self._digest = PrefixDigest()
         self._prefix = DonePrefix()
+        self._lines_done = 0  # Of the file, headers and empty lines included.
         self._saved_at = 0.0
         self._safe: Checkpoint | None = None  # Where a rerun may begin; None: saved already.
         self._console = errors()
@@ -187,6 +188,7 @@ class _Import:
         if self._digest.checkpoint() == done:
             self.counts.done_before = number
             self._prefix = DonePrefix(number)
+            self._lines_done = number
             self._show()
             return number
         self._console.print(f"{self._source.name} has changed since it was imported: beginning at its first line")
@@ -257,14 +259,14 @@ class _Import:
         self._on_done(number)
 
     def _on_done(self, number: int) -> None:
+        self._lines_done += 1
         self._on_safe(self._prefix.done(number))
         self._show()
 
     def _show(self) -> None:
         troubled = self.counts.superseded + self.counts.rejected
         note = f"{troubled} not placed" if troubled else ""
-        done = self.counts.done_before + self.counts.orders
-        self._bar.update(self._task, completed=done, note=note)
+        self._bar.update(self._task, completed=self._lines_done, note=note)
 
     def _on_safe(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is not None:

@@ -5,12 +5,29 @@ from __future__ import annotations
 import json
 import sys
 from enum import IntEnum
+from typing import Annotated, TypeAlias
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["ExitCode", "errors", "format_error", "new_table", "print_error", "print_json", "progress_bar", "screen"]
+__all__ = [
+    "ExitCode",
+    "Flag",
+    "errors",
+    "format_error",
+    "new_table",
+    "print_error",
+    "print_json",
+    "print_table",
+    "progress_bar",
+    "screen",
+]
+
+
+TABLE_WIDTH_MAX = 1000
+Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]  # Off unless given: help need not say so.
 
 
 class ExitCode(IntEnum):
@@ -23,15 +40,9 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130  # Ctrl-C.
 
 
-PLAIN_WIDTH = 200  # Columns of a table that goes into a file or a pipe: nothing is cut there.
-
-
 def screen() -> Console:
-    """The console for data."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
-    return console
+    """The console for data; a long line is the terminal's to wrap, so that it can be copied whole."""
+    return Console(highlight=False, soft_wrap=True)
 
 
 def new_table(*columns: str) -> Table:
@@ -40,6 +51,17 @@ def new_table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=True)
     return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table at the width that it needs: a terminal too narrow wraps lines, and nothing is cut."""
+    console = screen()
+    wide = console.options.update_width(TABLE_WIDTH_MAX)
+    console.width = max(console.width, console.measure(table, options=wide).maximum)
+    with console.capture() as capture:
+        console.print(table)
+    # Without the blanks that fill the last column.
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def errors() -> Console:

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import os
+from textwrap import fill
 
 from cyclopts import App
 
 from sim.run import RunReport, SweepReport, replay_command, sweep
-from trio_pb.cli.output import ExitCode, errors, print_json, progress_bar
+from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
 from trio_pb.errors import ConfigError
 
 __all__ = ["app"]
 
-app = App(name="sim", help="Run clusters in simulation, each from a seed.", help_format="plaintext")
+app = App(name="sim", help="Run clusters in simulation, each from a seed.")
 
 SEEDS = 100
+TEXT_WIDTH = 80
 FAILURES_MAX = 10  # Enough to see a pattern; the rest of a broken build would say the same.
+
+# What a sweep must have had to prove anything, and the counters that tell.
+TOTALS = {
+    "view changes": "became_primary",
+    "crashes": "crashes",
+    "truncations": "truncated",
+    "repairs": "repaired",
+}
 
 
 @app.command
-def run(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, json: bool = False) -> int:
-    """Run clusters under loss, delay, duplication, reordering, partitions and crashes, and check every invariant.
+def run(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, json: Flag = False) -> int:
+    """Run clusters under faults, and check every invariant.
 
-    Exit code 1 if a seed failed; what is printed of it includes the command that replays it.
+    Loss, delay, duplication, reordering, partitions, pauses and crashes: what happens in a run follows from
+    its seed alone. Exit code 1 if a seed failed; it is printed with the command that replays it.
 
     Args:
-        seeds: how many to run; it stops after 10 failures.
-        first_seed: the first of them; the others follow it.
-        jobs: processes to run them in; by default one per core.
-        json: print one JSON object.
+        seeds: How many to run; it stops after 10 failures.
+        first_seed: The first of them; the others follow it.
+        jobs: Processes to run them in. By default one per core.
+        json: Print one JSON object.
     """
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: must be at least 1")
@@ -59,6 +70,7 @@ def _fields(report: SweepReport) -> dict[str, object]:
         "failed": len(report.failures),
         "failures": [_failure_fields(run) for run in report.failures],
         "committed_median": report.committed_median,
+        **{name.replace(" ", "_"): report.counts[counter] for name, counter in TOTALS.items()},
         "counts": dict(sorted(report.counts.items())),
         "cpu_seconds": round(report.cpu_seconds, 3),
         "wall_seconds": round(report.wall_seconds, 3),
@@ -84,9 +96,18 @@ def _print(report: SweepReport) -> None:
         print(f"  at {run.failure.where}")
         print(run.failure.story)
         print(f"  replay: {replay_command(run.seed)}")
-    last = report.first_seed + report.seeds - 1
-    print(
-        f"{report.seeds} seeds, {report.first_seed} to {last}: {len(report.failures)} failed, "
-        f"{report.committed_median} commits in the median, {report.wall_seconds:.1f} s"
-    )
-    print(", ".join(f"{name} {count}" for name, count in sorted(report.counts.items())))
+    totals = {name: report.counts[counter] for name, counter in TOTALS.items()}
+    table = new_table("seeds", "failed", *totals, "commits in the median", "seconds")
+    figures = (report.seeds, len(report.failures), *totals.values(), report.committed_median)
+    table.add_row(*map(str, figures), f"{report.wall_seconds:.1f}")
+    print_table(table)
+    rest = sorted((name, count) for name, count in report.counts.items() if name not in TOTALS.values())
+    if rest:
+        print()
+        print(fill("also: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in rest), TEXT_WIDTH))
+    print()
+    if report.failures:
+        print(f"{len(report.failures)} of {report.seeds} seeds FAILED; each can be replayed by the command above.")
+    else:
+        last = report.first_seed + report.seeds - 1
+        print(f"Every invariant held in all {report.seeds} seeds, {report.first_seed} to {last}.")

@@ -8,14 +8,18 @@ from hashlib import blake2b
 from pathlib import Path
 
 from trio_pb.driver.file_disk import FileDisk
-from trio_pb.errors import ConfigError
+from trio_pb.errors import ConfigError, DataDirectoryError
 from trio_pb.storage.disk import run
 from trio_pb.storage.journal import SEGMENT_SIZE
 from trio_pb.storage.store import format_directory
 
-__all__ = ["REPLICAS_MAX", "cluster_id", "format_replica"]
+__all__ = ["CONFIG_FILE", "REPLICAS_MAX", "cluster_id", "format_replica"]
 
 REPLICAS_MAX = 7  # Voters of one cluster (PROTOCOL 2.5).
+CONFIG_FILE = "trio-pb.toml"  # May lie in a data directory, and may be there first.
+
+_OURS = frozenset({"LOCK", "identity", "identity.new", "superblock", "proofs", "log", "ALLOCATING"})
+_HARMLESS = frozenset({CONFIG_FILE, "lost+found"})  # The latter is in the root of many file systems.
 
 
 def cluster_id(name: str) -> bytes:
@@ -38,6 +42,7 @@ def format_replica(
         raise ConfigError("members: each id must be given once")
     if not 1 <= len(voters) <= REPLICAS_MAX:
         raise ConfigError(f"members: {len(voters)} replicas; a cluster has 1 to {REPLICAS_MAX}")
+    _refuse_foreign(directory)
     if replica not in voters:
         raise ConfigError(f"replica {replica}: not one of the members {', '.join(map(str, voters))}")
     disk = FileDisk(directory, create=True)
@@ -54,3 +59,19 @@ def format_replica(
         )
     finally:
         disk.close()
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Our files are not to be strewn among those of others: that is a slip of the path.
+
+    Raises:
+        DataDirectoryError: the directory has something that is not ours.
+    """
+    if not directory.is_dir():
+        return
+    foreign = sorted(path.name for path in directory.iterdir() if path.name not in _OURS | _HARMLESS)
+    if foreign:
+        raise DataDirectoryError(
+            f"{directory}: not empty, it has {foreign[0]!r}: name a directory that is empty or does not exist yet; "
+            "nothing was changed"
+        )

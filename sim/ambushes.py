@@ -1,0 +1,188 @@
+"""Faults aimed at the primary: short scripts that bring about what chance alone rarely does.
+
+Each leaves the cluster where one rule of the protocol alone decides: a tail that only a deposed primary
+holds, a read that waits at one, a primary that is back before anybody missed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sim.choices import Choices, Key
+from sim.client import SimClient
+from sim.cluster import SimCluster
+from sim.replica import SimReplica
+from sim.workload import Operation
+from trio_pb.app.orders import READ, ReadCustomer, encode_read
+
+__all__ = ["AMBUSHES", "Ambushes"]
+
+MS = 1000  # Microseconds.
+READER = 255  # In tokens, the number of the client that ambushes read with.
+PATIENCE = 5 * MS  # Between two looks for a primary.
+REPLACED_LOOKS = 600  # For another one, before the old is let go anyway.
+QUICK_LOOKS = 60  # For a planned crash to have happened, a millisecond each.
+AMBUSHES = ("lonely primary", "deaf primary", "quick restart", "last words", "unheard words")
+
+
+class _Reader:
+    """A client that asks one question at a time, on request, and otherwise keeps quiet."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self._cluster = cluster
+        self._client: SimClient | None = None  # Made when first needed.
+        self._asked = 0
+
+    def read(self) -> None:
+        """Ask for a customer's record, unless the last answer is still to come."""
+        if self._client is None:
+            self._client = self._cluster.add_client()
+        if not self._client.pending:
+            self._asked += 1
+            token = (READER << 24) + self._asked
+            body = encode_read(ReadCustomer(0))
+            self._client.submit(Operation(token, self._client.name, READ, body, is_read=True))
+
+
+class Ambushes:
+    """Lies in wait for whoever leads when its time comes."""
+
+    def __init__(self, cluster: SimCluster, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
+        """`note(kind)` takes what happened; nothing happens any more once `is_over()`."""
+        self._cluster = cluster
+        self._choices: Choices = cluster.choices
+        self._note = note
+        self._reader = _Reader(cluster)
+        self._is_over = is_over
+
+    def spring(self, index: int) -> None:
+        """Carry out ambush number `index` of the run, as soon as there is a primary."""
+        primary = self._primary()
+        if self._is_over():
+            return
+        if primary is None:
+            self._later(PATIENCE, self.spring, index)
+            return
+        key: Key = ("ambush", index)
+        scripts = (self._lonely, self._deaf, self._quick, self._last_words, self._unheard_words, self._lonely)
+        kind = self._choices.number((*key, "kind"), 0, len(scripts) - 1, 0)
+        self._note(AMBUSHES[kind % len(AMBUSHES)])
+        scripts[kind](key, primary)
+
+    # --- Scripts ----------------------------------------------------------------------------------
+
+    def _lonely(self, key: Key, primary: SimReplica) -> None:
+        """Cut off from the others but not from clients, it orders what nobody else will hold (T-3, T-19)."""
+        cut = self._cut([primary.number], self._others(primary))
+        extra = self._time((*key, "long"), 1 * MS, 20 * MS)
+        self._when_replaced(primary, extra, self._end_loneliness, key, primary, cut)
+
+    def _end_loneliness(self, key: Key, old: SimReplica, cut: set[tuple[int, int]]) -> None:
+        self._mend(cut)
+        then = self._choices.number((*key, "then"), 0, 3, 0)
+        new = self._primary(but=old)
+        if then == 1 and new is not None:
+            self._kill(key, new)  # The old tail meets the next view change.
+        elif then == 2:
+            self._kill(key, old)
+        elif then == 3:
+            # The old one takes the new log and dies before anything covers what it had to give up.
+            delay = self._time((*key, "settle"), 1 * MS, 60 * MS)
+            self._later(delay, self._kill_and_start, key, old)
+
+    def _deaf(self, key: Key, primary: SimReplica) -> None:
+        """It stops for a while and hears its clients before its peers when it goes on (10.1)."""
+        self._reader.read()  # So that it takes this one for the primary and keeps a connection to it.
+        self._later(self._time((*key, "before"), 5 * MS, 20 * MS), self._deafen, key, primary)
+
+    def _deafen(self, key: Key, primary: SimReplica) -> None:
+        cut = self._cut(self._others(primary), [primary.number], one_way=True)
+        primary.pause()
+        # Late enough for somebody to hear of the new view, who then asks in the old one.
+        extra = self._time((*key, "long"), 1 * MS, 150 * MS)
+        self._when_replaced(primary, extra, self._wake, key, primary, cut)
+
+    def _wake(self, key: Key, primary: SimReplica, cut: set[tuple[int, int]]) -> None:
+        self._reader.read()
+        self._later(self._time((*key, "arrival"), 5 * MS, 20 * MS), primary.resume)
+        self._later(self._time((*key, "deaf"), 1 * MS, 100 * MS), self._mend, cut)
+
+    def _quick(self, key: Key, primary: SimReplica) -> None:
+        """Somebody dies, maybe within its disk's work, and is back before anybody missed it (T-6, T-12)."""
+        chosen = self._choices.number((*key, "who"), 0, 2 * len(self._cluster.replicas) - 1, 0)
+        replica = primary if chosen >= len(self._cluster.replicas) else self._cluster.replicas[chosen]
+        steps = self._choices.number((*key, "steps"), 0, 16, 0)
+        if steps == 0:
+            self._kill(key, replica)
+        else:
+            power = not self._choices.flag((*key, "process only"), 0.5)
+            replica.plan_crash(power=power, after_outputs=None, after_steps=steps - 1)
+        for look in range(1, QUICK_LOOKS + 1):
+            self._later(look * MS, self._start, replica)
+
+    def _last_words(self, key: Key, primary: SimReplica) -> None:
+        """Its last prepares reach one backup only (appendix A.2)."""
+        others = self._others(primary)
+        chosen = self._choices.number((*key, "hears"), 0, max(0, len(others) - 1), 0)
+        cut = self._cut([primary.number], [other for at, other in enumerate(others) if at != chosen], one_way=True)
+        self._die_soon(key, primary, cut)
+
+    def _unheard_words(self, key: Key, primary: SimReplica) -> None:
+        """Its last prepares reach nobody."""
+        self._die_soon(key, primary, self._cut([primary.number], self._others(primary), one_way=True))
+
+    def _die_soon(self, key: Key, primary: SimReplica, cut: set[tuple[int, int]]) -> None:
+        wait = self._time((*key, "long"), 5 * MS, 60 * MS)
+        self._later(wait, self._kill, key, primary)
+        # What it sent just before is lost with it: the cable goes later.
+        self._later(wait + 50 * MS, self._mend, cut)
+
+    # --- Pieces -----------------------------------------------------------------------------------
+
+    def _primary(self, but: SimReplica | None = None) -> SimReplica | None:
+        """The primary of the newest view."""
+        leading = [replica for replica in self._cluster.replicas if replica.is_primary and replica is not but]
+        return max(leading, key=lambda replica: replica.view, default=None)
+
+    def _others(self, replica: SimReplica) -> list[int]:
+        return [other.number for other in self._cluster.replicas if other is not replica]
+
+    def _when_replaced(self, old: SimReplica, extra: int, act: Callable[..., None], *arguments: object) -> None:
+        """Act `extra` after somebody else began to lead."""
+        view = old.view
+
+        def look(left: int) -> None:
+            new = self._primary(but=old)
+            if left == 0 or self._is_over() or (new is not None and new.view > view):
+                self._later(extra, act, *arguments)
+            else:
+                self._later(PATIENCE, look, left - 1)
+
+        look(REPLACED_LOOKS)
+
+    def _cut(self, sources: list[int], destinations: list[int], *, one_way: bool = False) -> set[tuple[int, int]]:
+        network = self._cluster.network
+        before = set(network.blocked)
+        network.block(sources, destinations, one_way=one_way)
+        return network.blocked - before
+
+    def _mend(self, cut: set[tuple[int, int]]) -> None:
+        self._cluster.network.blocked.difference_update(cut)
+
+    def _kill(self, key: Key, replica: SimReplica) -> None:
+        if not self._is_over():
+            replica.crash(power=not self._choices.flag((*key, "process only"), 0.5))
+
+    def _kill_and_start(self, key: Key, replica: SimReplica) -> None:
+        self._kill(key, replica)
+        self._later(1 * MS, self._start, replica)
+
+    def _start(self, replica: SimReplica) -> None:
+        if not replica.is_up:
+            replica.start()
+
+    def _time(self, key: Key, low: int, mean: int) -> int:
+        return self._choices.latency(key, low, mean)
+
+    def _later(self, delay: int, act: Callable[..., None], *arguments: object) -> None:
+        self._cluster.scheduler.after(delay, act, *arguments)

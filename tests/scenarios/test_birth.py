@@ -1,0 +1,96 @@
+"""Birth: members meet once and for ever; a wiped disk never votes under its old id (PROTOCOL 7.6)."""
+
+from __future__ import annotations
+
+from sim.scenario import Cluster
+from trio_pb.core.messages import Status
+
+
+def test_t_16_reformatted_disk_never_counts_again() -> None:
+    """T-16: the others refuse the new identity; with the primary gone, nothing is committed on its word."""
+    c = Cluster()
+    a, b, wiped = c.names
+    for kind in ("PrepareMessage", "PrepareCopy"):
+        c.lose(kind, dst=b)
+    c.order("laptop", customer=1).expect_reply()
+    c.heal()
+    c.cut(a, b)
+    c.crash(wiped)
+    c.reformat(wiped)
+    c.restart(wiped)
+    c.run_for(100)
+    assert c.replica(wiped).status is Status.UNBORN
+    c.crash(a)
+    c.order("laptop-2", customer=2).expect_no_reply(600)
+    assert c.primaries() == []
+    c.heal()
+    c.restart(a)
+    assert c.read(1).expect_reply().record.laptop_type == "laptop"
+    c.order("laptop-3", customer=3).expect_reply()
+    c.expect_same_state(a, b)
+    assert c.replica(wiped).status is Status.UNBORN
+
+
+def test_t_16_reformatted_disk_restarts_and_stays_a_stranger() -> None:
+    """T-16: restarts of the wiped replica, and of those that pinned its first identity, change nothing."""
+    c = Cluster()
+    _, b, wiped = c.names
+    c.order("laptop-1").expect_reply()
+    c.crash(wiped)
+    c.reformat(wiped)
+    for _ in range(3):
+        c.restart(wiped)
+        c.run_for(30)
+        c.crash(b)
+        c.restart(b)
+        c.run_for(30)
+        c.crash(wiped)
+    c.restart(wiped)
+    c.run_for(50)
+    assert c.replica(wiped).status is Status.UNBORN
+    c.order("laptop-2").expect_reply()
+
+
+def test_born_replica_is_not_born_again() -> None:
+    """7.6: birth happens once, whatever crashes; the second start finds a member."""
+    c = Cluster()
+    c.crash("R0", "R1", "R2")
+    c.restart("R0", "R1", "R2")
+    c.order("laptop").expect_reply()
+    assert c.count("born") == 3
+    c.expect_same_state()
+
+
+def test_fresh_cluster_waits_for_its_last_member() -> None:
+    """7.6: two of three have met; nobody counts before the third has pinned and is pinned."""
+    c = Cluster(ready=False)
+    c.isolate("R2")
+    c.run_for(500)
+    assert {c.replica(f"R{number}").status for number in range(3)} == {Status.UNBORN}
+    c.heal()
+    c.order("laptop").expect_reply()
+    c.expect_same_state()
+
+
+def test_members_crash_while_they_are_being_born() -> None:
+    """7.6: a crash at each step of the first seconds leaves a cluster that is born at last."""
+    for steps in range(0, 30, 3):
+        c = Cluster(ready=False)
+        c.crash_in_disk_work("R1", steps)
+        c.run_until(lambda c=c: not c.is_up("R1") or c.count("born") == 3)  # type: ignore[misc]
+        c.spare("R1")
+        if not c.is_up("R1"):
+            c.restart("R1")
+        c.order("laptop").expect_reply()
+        c.expect_same_state()
+
+
+def test_hello_is_lost_one_way() -> None:
+    """7.6: one direction of one link carries no hello for two seconds; then all are born."""
+    c = Cluster(ready=False)
+    c.cut("R0", "R1", one_way=True)
+    c.run_for(200)
+    assert c.count("born") < 3
+    c.heal()
+    c.order("laptop").expect_reply()
+    c.expect_same_state()

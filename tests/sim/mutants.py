@@ -1,0 +1,251 @@
+"""The shipped code with one rule taken out, for a while: does any oracle notice?
+
+A mutant patches the core at run time. It names the rule that it breaks and what a run must contain so
+that the break can show; `test_sensitivity` runs each over seeds that are known to have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import pytest
+
+from trio_pb.core import admission, normal, persistence, reads, recovery, replica, selection, sessions, view_change
+from trio_pb.core.durable import Install, Scan, Superblock
+from trio_pb.core.messages import DoViewChange, EntryState, Envelope, PrepareCopy, Request, Status
+from trio_pb.core.ports import ApplyItem
+from trio_pb.core.prepare import OrderedRequest
+from trio_pb.core.quorum import Quorums, quorums_of
+from trio_pb.core.recovery import Recovered
+from trio_pb.core.state import State, primary_of
+
+__all__ = ["MUTANTS", "Mutant"]
+
+Patch = pytest.MonkeyPatch
+Mutant = Callable[[Patch], None]
+
+# The private names below are what the mutants break; patching goes by name.
+
+
+def _restarted_primary_resumes(patch: Patch) -> None:
+    """ex_primary (7.2, T-6): a primary that restarts leads its view on."""
+    resume = view_change.ViewChange.resume
+
+    def mutant(self: view_change.ViewChange, status: Status) -> None:
+        if status is not Status.EX_PRIMARY or self.state.view == 0:
+            resume(self, status)
+            return
+        self.state.status = Status.NORMAL
+        normal_case: normal.Normal = vars(self)["_normal"]
+        normal_case.start_as_primary()
+
+    patch.setattr(view_change.ViewChange, "resume", mutant)
+
+
+def _longest_log_wins(patch: Patch) -> None:
+    """log_view first (6.4, T-3): the longest log is chosen, however old."""
+
+    def mutant(
+        logs: Mapping[int, DoViewChange], heads: Mapping[int, int], voters: tuple[int, ...], quorums: Quorums
+    ) -> selection.Selected | selection.Undecided:
+        longest = max(logs, key=lambda sender: heads[sender])
+        newest = max(message.log_view for message in logs.values())
+        chosen = attrs.evolve(logs[longest], log_view=newest + 1)
+        return selection.select({**logs, longest: chosen}, heads, voters, quorums)
+
+    patch.setattr(view_change, "select", mutant)
+
+
+def _no_duplicate_check_at_admission(patch: Patch) -> None:
+    """5.4: the primary queues every request, in flight or applied."""
+
+    def mutant(self: admission.Admission, connection: int, request: Request, _ordered: int) -> None:
+        insides = vars(self)
+        insides["_execution"].waiting[request.client, request.number] = connection
+        self.queue.append(
+            OrderedRequest(request.client, request.session, request.number, request.code, request.body)
+        )  # fmt: skip
+        self.queue_bytes += len(request.body) + admission.REQUEST_OVERHEAD
+
+    patch.setattr(admission.Admission, "_on_duplicate", mutant)
+
+
+def _no_duplicate_check_at_apply(patch: Patch) -> None:
+    """5.4: an op executes whatever numbers it holds."""
+    plan_one: Callable[..., object] = vars(sessions.SessionTable)["_plan_one"]
+
+    def mutant(
+        self: sessions.SessionTable,
+        op: int,
+        timestamp: int,
+        index: int,
+        request: OrderedRequest,
+        items: list[ApplyItem],
+    ) -> object:
+        entry = vars(self)["_table"].get(request.client)
+        last = entry.last_number if entry is not None else 0
+        if entry is not None and 0 < request.number <= last:
+            entry.last_number = request.number - 1
+        planned = plan_one(self, op, timestamp, index, request, items)
+        if entry is not None:
+            entry.last_number = max(last, entry.last_number)
+        return planned
+
+    patch.setattr(sessions.SessionTable, "_plan_one", mutant)
+
+
+def _no_duplicate_check(patch: Patch) -> None:
+    """5.4: both checks; each alone covers for the other."""
+    _no_duplicate_check_at_admission(patch)
+    _no_duplicate_check_at_apply(patch)
+
+
+def _acknowledge_before_durable(patch: Patch) -> None:
+    """R-ACK: what was handed to the disk counts as written."""
+
+    def mutant(self: persistence.Persistence) -> int:
+        return self.state.log.appended_prefix
+
+    patch.setattr(persistence.Persistence, "ackable", mutant)
+
+
+def _small_quorum(patch: Patch, name: str) -> None:
+    def mutant(voters: int) -> Quorums:
+        table = quorums_of(voters)
+        smaller: int = max(1, getattr(table, name) - 1)
+        return attrs.evolve(table, **{name: smaller})
+
+    patch.setattr(replica, "quorums_of", mutant)
+
+
+def _small_replication_quorum(patch: Patch) -> None:
+    """R-COMMIT: one acknowledgement too few."""
+    _small_quorum(patch, "replication")
+
+
+def _small_view_change_quorum(patch: Patch) -> None:
+    """R-ENTER, 6.4: one voter too few."""
+    _small_quorum(patch, "view_change")
+
+
+def _deny_what_was_acknowledged(patch: Patch) -> None:
+    """R-NACK (T-15): what cannot be read was never there."""
+    claim: Callable[[view_change.ViewChange, int], EntryState] = vars(view_change.ViewChange)["_claim"]
+
+    def mutant(self: view_change.ViewChange, op: int) -> EntryState:
+        claimed = claim(self, op)
+        return EntryState.NACK if claimed is EntryState.FAULT else claimed
+
+    patch.setattr(view_change.ViewChange, "_claim", mutant)
+
+
+def _forget_acknowledgements_at_install(patch: Patch) -> None:
+    """6.5: the floor of what was acknowledged does not carry over."""
+    patch.setattr(view_change, "Install", lambda **fields: Install(**{**fields, "ack_floor": 0}))
+
+
+def _keep_old_proofs_at_install(patch: Patch) -> None:
+    """6.5: proofs of before the install stay valid."""
+    patch.setattr(view_change, "Install", lambda **fields: Install(**{**fields, "proof_base": 0}))
+
+
+def _unconfirmed_reads(patch: Patch) -> None:
+    """10.1 (c): a primary answers reads without a round."""
+    wait: Callable[..., None] = vars(reads.Reads)["_wait"]
+
+    def mutant(self: reads.Reads, **fields: object) -> None:
+        wait(self, **fields)
+        newest = vars(self)["_waiting"][-1]
+        newest.confirmed_op = newest.min_op
+
+    patch.setattr(reads.Reads, "_wait", mutant)
+
+
+def _round_before_the_read(patch: Patch) -> None:
+    """10.1 (c): a round that began before the read came confirms it as well."""
+    wait: Callable[..., None] = vars(reads.Reads)["_wait"]
+
+    def mutant(self: reads.Reads, **fields: object) -> None:
+        wait(self, **fields)
+        newest = vars(self)["_waiting"][-1]
+        newest.round = max(1, self.round)
+
+    patch.setattr(reads.Reads, "_wait", mutant)
+
+
+def _recover_any_view(patch: Patch) -> None:
+    """R-SCAN 5 (T-19): leftovers of a truncated suffix come back."""
+
+    def mutant(superblock: Superblock, scan: Scan) -> Recovered:
+        records = tuple(attrs.evolve(record, view=superblock.log_view) for record in scan.records)
+        return recovery.recover(superblock, attrs.evolve(scan, records=records))
+
+    patch.setattr(replica, "recover", mutant)
+
+
+def _found_proof_counts(patch: Patch) -> None:
+    """R-SCAN 6 (T-12): a proof found at start is taken for durable."""
+    open_: Callable[..., None] = persistence.Persistence.open
+
+    def mutant(self: persistence.Persistence, superblock: Superblock, found: int) -> None:
+        open_(self, superblock, found)
+        patched = vars(self)
+        patched["_proven"] = found
+
+    patch.setattr(persistence.Persistence, "open", mutant)
+
+
+def _take_any_copy(patch: Patch) -> None:
+    """3.2 (T-37): a copy that its sender did not vouch for extends the log."""
+    take: Callable[[normal.Normal, Envelope, PrepareCopy], None] = normal.Normal.on_prepare_copy
+
+    def mutant(self: normal.Normal, envelope: Envelope, message: PrepareCopy) -> None:
+        take(self, envelope, attrs.evolve(message, is_current=True))
+
+    patch.setattr(normal.Normal, "on_prepare_copy", mutant)
+
+
+def _view_not_durable(patch: Patch) -> None:
+    """6.2 (T-1): a view is promised before it is on the disk."""
+    change: Callable[..., None] = persistence.Persistence.change
+
+    def mutant(self: persistence.Persistence, **changes: object) -> None:
+        change(self, **changes)
+        if set(changes) == {"view"}:
+            self.state.durable_view = self.state.view
+
+    patch.setattr(persistence.Persistence, "change", mutant)
+
+
+def _lead_any_view(patch: Patch) -> None:
+    """R-APPLY before R-COMMIT: a new primary takes its whole log for committed (figure 8)."""
+    start = normal.Normal.start_as_primary
+
+    def mutant(self: normal.Normal) -> None:
+        start(self)
+        state: State = self.state
+        assert primary_of(state.view) == state.replica
+        state.raise_commit(state.log.head, state.log.head_checksum)
+
+    patch.setattr(normal.Normal, "start_as_primary", mutant)
+
+
+MUTANTS: dict[str, Mutant] = {
+    "ex_primary": _restarted_primary_resumes,
+    "log_view first": _longest_log_wins,
+    "duplicate checks": _no_duplicate_check,
+    "acknowledge when durable": _acknowledge_before_durable,
+    "replication quorum": _small_replication_quorum,
+    "view change quorum": _small_view_change_quorum,
+    "deny only the unacknowledged": _deny_what_was_acknowledged,
+    "ack_floor": _forget_acknowledgements_at_install,
+    "proof_base": _keep_old_proofs_at_install,
+    "read round": _unconfirmed_reads,
+    "round after the read": _round_before_the_read,
+    "view filter": _recover_any_view,
+    "proof written anew": _found_proof_counts,
+    "copy vouched for": _take_any_copy,
+    "durable view": _view_not_durable,
+    "inherited is not committed": _lead_any_view,
+}
