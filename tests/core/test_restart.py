@@ -438,12 +438,12 @@ def test_7_6_acknowledgement_of_another_identity_is_not_ours() -> None:
 
 
 def test_t_16_a_reformatted_id_is_refused_for_ever() -> None:
-    """A wiped disk comes back with another incarnation: dropped, never acknowledged, never pinned."""
+    """A wiped disk comes back with another incarnation: refused, never acknowledged, never pinned."""
     b = Bench(disk_of(1))
     b.clear()
     say_hello(b, 2, identity=b"z" * 16)
     assert not b.sent(HelloAck)
-    assert b.counter("dropped") == 1
+    assert b.counter("identity_refused") == 1
     assert dict(b.disk.superblock.pinned)[2] == incarnation(2)
 
 

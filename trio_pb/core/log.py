@@ -172,13 +172,6 @@ class Log:
             index += 1
         return found
 
-    def highest_unknown(self, low: int, high: int) -> int | None:
-        """The highest op of low..high whose identity is unknown; its neighbour above is known."""
-        for op in range(min(high, self.head), low - 1, -1):
-            if self._checksums[op - self.base.op] is None:
-                return op
-        return None
-
     def lowest_unknown(self) -> int | None:
         """The lowest op whose identity is unknown."""
         try:

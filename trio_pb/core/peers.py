@@ -64,13 +64,13 @@ class Peers:
             return False
         if envelope.replica not in self.table:
             return False
+        if isinstance(message, Hello):
+            return True  # Birth judges it, and says so when an id comes back with another identity.
         if self._pins_of is not self._persistence.durable.pinned:
             self._pins_of = self._persistence.durable.pinned
             self._pins = dict(self._pins_of)
         pinned = self._pins.get(envelope.replica)
-        if pinned is None:
-            return isinstance(message, Hello)
-        return pinned[:8] == envelope.incarnation
+        return pinned is not None and pinned[:8] == envelope.incarnation
 
     # --- Liveness ---------------------------------------------------------------------------------
 

@@ -72,12 +72,16 @@ class Repair:
 
     def forget(self) -> None:
         """Another view or another log: what we asked for is moot."""
-        self._asked.clear()
-        self._ids_asked_until = 0
+        self.forget_requests()
         self.candidate = None
         self.candidate_base = 0
         self.holders = {}
         self.primary_head = 0
+
+    def forget_requests(self) -> None:
+        """Ask anew: whoever was asked may not be the one to ask now."""
+        self._asked.clear()
+        self._ids_asked_until = 0
 
     @property
     def next_deadline_tick(self) -> int:

@@ -283,13 +283,11 @@ class ViewChange:
             and primary_of(state.view) == state.replica
             and state.durable_view == state.view
             and state.is_live
-            and (self._installing is None or self._installing.view != state.view)
+            and self._installing is None
         )
 
     def _advance_selection(self) -> None:
         state = self.state
-        if self._installing is not None:
-            return  # The log of an earlier view is still on its way into the superblock.
         own = _Stated(state.boot, state.log.head, self._make_do_view_change())
         stated = {**self._stated, state.replica: own}
         if sum(1 for replica in stated if state.is_voter(replica)) < state.quorums.view_change:
@@ -310,11 +308,14 @@ class ViewChange:
             self._is_selection_stale = False
             return
         self._is_selection_stale = False
+        is_news = chosen != self._selected
         self._selected = chosen
         common = state.log.common_prefix(chosen.base, chosen.checksums, state.commit_max)
         candidate = state.log.adopt(chosen.base, chosen.checksums, common)
         if self._repair.candidate is not None:
             candidate.inherit(self._repair.candidate)
+        if is_news:
+            self._repair.forget_requests()  # Who holds what was just told: ask those, at once.
         self._repair.candidate = candidate
         self._repair.candidate_base = chosen.base.op
         self._repair.holders = dict(chosen.holders)
