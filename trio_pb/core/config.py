@@ -41,7 +41,7 @@ class Limits:
     repair_requests_max: int = 8  # get_prepares outstanding.
     repair_wanted_max: int = 32  # Prepares in one get_prepares.
     repair_serve_bytes_max: int = 2 * MIB  # Per peer and 10 ticks.
-    wal_reads_max: int = 64  # Record reads outstanding.
+    wal_reads_max: int = 256  # Record reads outstanding; a restart replays the log through them.
     reads_max: int = 4096  # Reads waiting at a replica.
     probe_interval_ops: int = 64
 
