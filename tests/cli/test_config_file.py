@@ -114,14 +114,17 @@ async def test_start_takes_from_the_file_what_no_flag_says(tmp_path: Path) -> No
     assert "advertised as 127.0.0.1:4, pid " in await first_line(str(directory), "--config", str(other))
 
 
-def test_peers_must_be_those_of_the_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.process
+def test_peers_must_be_those_of_the_cluster(tmp_path: Path) -> None:
     """One too few would never be reached, one too many is a wrong file."""
     directory = made(tmp_path, 3)
-    assert call(["start", str(directory), "--peers", "0=127.0.0.1:1", "1=127.0.0.1:1"]) == 2
-    assert "replica 2 is missing; the replicas of this cluster are 0, 1, 2" in capsys.readouterr().err
-    peers = [f"{peer}=127.0.0.1:1" for peer in range(4)]
-    assert call(["start", str(directory), "--peers", *peers]) == 2
-    assert "there is no replica 3" in capsys.readouterr().err
+    for peers, told in ((2, "replica 2 is missing; the replicas of this cluster are 0, 1, 2"), (4, "no replica 3")):
+        entries = [f"{peer}=127.0.0.1:1" for peer in range(peers)]
+        command = replica_command("start", str(directory), "--peers", *entries)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert done.stdout == ""
 
 
 def test_without_peers_it_says_where_to_name_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
