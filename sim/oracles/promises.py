@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sim.oracles.facts import Facts, violate, watermark_of
 from sim.oracles.watch import Oracle
-from trio_pb.core.durable import Superblock
+from trio_pb.core.durable import Install, Superblock
 from trio_pb.core.messages import CommitOk, DoViewChange, EntryState, PrepareMessage, PrepareOk, StartView
 from trio_pb.core.ports import Send, Start, WalAppend
 from trio_pb.core.prepare import PrepareId
@@ -25,6 +25,20 @@ __all__ = [
     "ViewPromisesKept",
     "WatermarkStays",
 ]
+
+
+def kept_of(facts: Facts, promise: PrepareId, install: Install) -> PrepareId:
+    """How far the log of an install contains what was acknowledged up to `promise`."""
+    if promise.op <= install.base.op:
+        return promise
+    mine = facts.chain(promise, install.base.op)
+    assert mine is not None, "an acknowledged entry was seen"
+    kept = install.base
+    for op, (own, new) in enumerate(zip(mine, install.checksums, strict=False), install.base.op + 1):
+        if own != new:
+            break
+        kept = PrepareId(op, own)
+    return kept
 
 
 class AcknowledgedIsDurable(Oracle):
@@ -155,17 +169,8 @@ class DenialsAreTrue(Oracle):
         if after.log_view == before.log_view:
             return
         promise = self._promises.get(replica)
-        install = after.install
-        if promise is None or promise.op <= install.base.op:
-            return
-        mine = self.facts.chain(promise, install.base.op)
-        assert mine is not None, "an acknowledged entry was seen"
-        kept = install.base
-        for op, (own, new) in enumerate(zip(mine, install.checksums, strict=False), install.base.op + 1):
-            if own != new:
-                break
-            kept = PrepareId(op, own)
-        self._promises[replica] = kept
+        if promise is not None:
+            self._promises[replica] = kept_of(self.facts, promise, after.install)
 
     def on_do_view_change(self, replica: int, send: Send, message: DoViewChange) -> None:
         """No entry up to the promise may be denied, nor left out above the head."""
@@ -182,42 +187,38 @@ class DenialsAreTrue(Oracle):
 class WatermarkStays(Oracle):
     """INV-29: what binds a replica to its acknowledgements never falls, but to what a new log kept of them."""
 
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._promises: dict[int, PrepareId] = {}  # The highest acknowledged, by replica.
+
+    def on_prepare_ok(self, replica: int, _: Send, message: PrepareOk) -> None:
+        """Remember the promise."""
+        last = self._promises.get(replica)
+        if last is None or message.acked.op >= last.op:
+            self._promises[replica] = message.acked
+
     def on_image_durable(self, replica: int, before: Superblock, after: Superblock) -> None:
-        """Compare the floor of an install with the watermark that it replaces (6.5, 1 and 2)."""
-        install = after.install
-        if install is before.install or install == before.install:
+        """Compare the floor of an install with what was acknowledged before it (6.5, 1 and 2)."""
+        promise, install = self._promises.get(replica), after.install
+        if promise is None or install == before.install:
             return
-        disk = self.facts.disks[replica]
-        bound = watermark_of(disk.proof, before)
-        floor = min(bound, install.base.op)
-        if bound > install.base.op:
-            mine = self._own_chain(replica, before, bound, install.base.op)
-            for own, new in zip(mine, install.checksums, strict=False):
-                if own != new:
-                    break
-                floor += 1
-        if disk.watermark < floor:
+        kept = kept_of(self.facts, promise, install)
+        watermark = self.facts.disks[replica].watermark
+        # At or below the base all is committed, and a log that does not overlap may bind to less.
+        if watermark < kept.op and kept.op > install.base.op:
             violate(
                 "INV-29",
-                f"R{replica}: its watermark falls from {bound} to {disk.watermark} with log_view {after.log_view};"
-                f" the new log keeps what it acknowledged up to op {floor}",
+                f"R{replica}: with log_view {after.log_view} its watermark is {watermark}; it acknowledged op"
+                f" {promise.op}, and the new log keeps that up to op {kept.op}",
             )
+        self._promises[replica] = kept
 
     def on_start(self, replica: int, start: Start) -> None:
-        """A restart keeps it."""
+        """A restart keeps the watermark."""
+        disk = self.facts.disks[replica]
         found = watermark_of(start.scan.proof, start.superblock)
-        known = self.facts.disks[replica].watermark
-        if found < known and start.superblock.log_view == self.facts.disks[replica].superblock.log_view:
-            violate("INV-29", f"R{replica}: its watermark falls from {known} to {found} over a restart")
-
-    def _own_chain(self, replica: int, image: Superblock, top: int, down_to: int) -> list[bytes]:
-        """The ops down_to + 1 .. top of the log that the watermark is about, as far as they are known."""
-        proof = self.facts.disks[replica].proof
-        if proof is not None and proof.acked == top and proof.log_view == image.log_view:
-            chain = self.facts.chain(PrepareId(top, proof.checksums[-16:]), down_to)
-            return chain if chain is not None else []
-        install = image.install
-        return list(install.checksums[max(0, down_to - install.base.op) : top - install.base.op])
+        if found < disk.watermark and start.superblock.log_view == disk.superblock.log_view:
+            violate("INV-29", f"R{replica}: its watermark falls from {disk.watermark} to {found} over a restart")
 
 
 class EntriesOfTheirView(Oracle):
