@@ -21,6 +21,7 @@ MS = 1000  # Microseconds.
 READER = 255  # In tokens, the number of the client that ambushes read with.
 PATIENCE = 5 * MS  # Between two looks for a primary.
 REPLACED_LOOKS = 600  # For another one, before the old is let go anyway.
+COMMIT_LOOKS = 1500  # For the first commit of a new primary, a millisecond each.
 QUICK_LOOKS = 60  # For a planned crash to have happened, a millisecond each.
 AMBUSHES = ("lonely primary", "deaf primary", "quick restart", "last words", "unheard words")
 
@@ -78,17 +79,23 @@ class Ambushes:
         self._when_replaced(primary, extra, self._end_loneliness, key, primary, cut)
 
     def _end_loneliness(self, key: Key, old: SimReplica, cut: set[tuple[int, int]]) -> None:
-        self._mend(cut)
-        then = self._choices.number((*key, "then"), 0, 3, 0)
+        then = self._choices.number((*key, "then"), 0, 4, 0)
         new = self._primary(but=old)
-        if then == 1 and new is not None:
-            self._kill(key, new)  # The old tail meets the next view change.
-        elif then == 2:
+        if then in (1, 4) and new is not None:
+            # The old tail meets the next view change, before the others hear of what was committed meanwhile.
+            self._when_it_commits(new, self._swap, key, new, cut)
+            return
+        self._mend(cut)
+        if then == 2:
             self._kill(key, old)
         elif then == 3:
             # The old one takes the new log and dies before anything covers what it had to give up.
             delay = self._time((*key, "settle"), 1 * MS, 60 * MS)
             self._later(delay, self._kill_and_start, key, old)
+
+    def _swap(self, key: Key, new: SimReplica, cut: set[tuple[int, int]]) -> None:
+        self._mend(cut)
+        self._kill(key, new)
 
     def _deaf(self, key: Key, primary: SimReplica) -> None:
         """It stops for a while and hears its clients before its peers when it goes on (10.1)."""
@@ -159,6 +166,18 @@ class Ambushes:
                 self._later(PATIENCE, look, left - 1)
 
         look(REPLACED_LOOKS)
+
+    def _when_it_commits(self, primary: SimReplica, act: Callable[..., None], *arguments: object) -> None:
+        """Act in the moment in which `primary` commits something of its own view."""
+
+        def look(left: int) -> None:
+            state = primary.core.state if primary.core is not None else None
+            if left == 0 or state is None or self._is_over() or state.commit_max > state.start_view_head:
+                act(*arguments)
+            else:
+                self._later(1 * MS, look, left - 1)
+
+        look(COMMIT_LOOKS)
 
     def _cut(self, sources: list[int], destinations: list[int], *, one_way: bool = False) -> set[tuple[int, int]]:
         network = self._cluster.network
