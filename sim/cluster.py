@@ -14,6 +14,7 @@ from sim.network import CLIENT_NODES, Network, Payload
 from sim.oracles import invariants, promises
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
+from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.watch import Oracle, Watch
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US, Scheduler
@@ -45,7 +46,9 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         invariants.EqualStates(facts),
         invariants.EligibleVoters(facts),
         invariants.Bounds(facts, shape.limits),
+        invariants.CrashesLeaveNoFault(facts),
         invariants.RepliesAreCommitted(facts),
+        AnsweredSurvives(facts),
         promises.AcknowledgedIsDurable(facts),
         promises.ViewPromisesKept(facts),
         promises.CommittedIsHeldByQuorum(facts),

@@ -16,7 +16,7 @@ from sim.replica import SimReplica
 from sim.shape import DiskSpeed, FaultPlan, Shape, WorkloadPlan
 from trio_pb.core.config import Limits, Timeouts
 
-__all__ = ["FaultInjector", "draw_shape"]
+__all__ = ["FaultInjector", "draw_ambushed", "draw_shape"]
 
 MS = 1000  # Microseconds.
 
@@ -57,6 +57,25 @@ def draw_shape(choices: Choices) -> Shape:
     )
 
 
+def draw_ambushed(choices: Choices) -> Shape:
+    """Return circumstances in which one primary after the other is led into an ambush, and little else happens."""
+    draw = _Draw(choices)
+    clients = draw.one_of("clients", 1, 2, 3)
+    return Shape(
+        clients=clients,
+        timeouts=_timeouts(hurry=4),
+        network=NetworkFaults(latency_min=50, latency_mean=draw.one_of("latency mean", 100, 500, 3 * MS)),
+        workload=WorkloadPlan(
+            operations=60 // clients,
+            in_flight=draw.one_of("in flight", 2, 1, 8),
+            think_mean=draw.one_of("think", 0, 20, 100) * MS,
+        ),
+        faults=FaultPlan(
+            duration=30_000 * MS, follow_work=True, ambushes=8, down_mean=draw.one_of("down", 1, 300) * MS
+        ),
+    )
+
+
 def _draw_limits(draw: _Draw) -> Limits:
     pipeline = draw.one_of("pipeline", 32, 32, 8, 4, 1)
     return Limits(
@@ -78,7 +97,10 @@ def _draw_limits(draw: _Draw) -> Limits:
 
 def _draw_timeouts(draw: _Draw) -> Timeouts:
     # Patient or hasty replicas: where views change fast a run sees many of them.
-    hurry = draw.one_of("hurry", 1, 2, 4)
+    return _timeouts(draw.one_of("hurry", 1, 2, 4))
+
+
+def _timeouts(hurry: int) -> Timeouts:
     return Timeouts(
         heartbeat_ticks=5 // hurry,
         suspect_ticks=50 // hurry,

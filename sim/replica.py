@@ -58,6 +58,7 @@ from trio_pb.storage.store import Store
 
 __all__ = ["RecordedStep", "SimReplica", "World"]
 
+STEPS_PER_LOOK = 16  # Between two looks at all that a replica keeps (INV-30).
 EPOCH_NS = 1_700_000_000_000_000_000  # Wall clock at virtual time zero.
 
 
@@ -305,6 +306,8 @@ class SimReplica:
         if self.recorded:
             self.recorded[-1].append(RecordedStep(now_tick, tuple(inputs), tuple(outputs)))
         self.world.watch.step(self.number, core.state)
+        if self.steps % STEPS_PER_LOOK == 0:
+            self.world.watch.core(self.number, core)
         carry_out = self._carry_out
         for output in outputs:
             if self.crash_after_outputs is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from sim.ambushes import AMBUSHES
 from sim.choices import Choices, Key
 from sim.cluster import SimCluster
 from sim.faults import FaultInjector, draw_shape
@@ -25,12 +26,20 @@ from sim.oracles.liveness import (
     has_converged,
 )
 from sim.scheduler import TICK_US
+from sim.shape import Shape
 from sim.workload import Workload
 
 __all__ = ["Failure", "RunReport", "SweepReport", "replay_command", "run_seed", "sweep"]
 
 BLOCK_SEEDS = 50  # Seeds that a worker takes at once.
 SEEDS_PER_COLLECTION = 10
+
+# What a sweep of a few hundred seeds must have seen, as counted.
+EVENTS = (
+    *("messages lost", "messages duplicated", "messages spiked", "messages blocked"),
+    *("crashes", "power cut", "pause", "partition", *AMBUSHES),
+    *("became_primary", "ex_primary", "abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired"),
+)
 
 
 @attrs.frozen
@@ -70,8 +79,8 @@ class RunReport:
 
     @property
     def truncations(self) -> int:
-        """Installs that left out what the replica had written."""
-        return self.counts["suffixes dropped"]
+        """Suffixes that a new log left out."""
+        return self.counts["truncated"]
 
     @property
     def repairs(self) -> int:
@@ -114,6 +123,11 @@ class SweepReport:
         return sorted(self.committed)[len(self.committed) // 2] if self.committed else 0
 
     @property
+    def never_happened(self) -> list[str]:
+        """What a sweep is for and this one never saw: it proves nothing about that."""
+        return [event for event in EVENTS if not self.counts[event]]
+
+    @property
     def seeds_per_cpu_minute(self) -> float:
         """Speed."""
         return 60 * self.seeds / self.cpu_seconds if self.cpu_seconds else 0.0
@@ -124,10 +138,12 @@ def replay_command(seed: int) -> str:
     return f"trio-pb sim run --seeds 1 --first-seed {seed}"
 
 
-def run_seed(seed: int, recorded: Mapping[Key, int] | None = None) -> RunReport:
-    """Run one seed, or its recorded choices, to the end."""
+def run_seed(
+    seed: int, recorded: Mapping[Key, int] | None = None, draw: Callable[[Choices], Shape] = draw_shape
+) -> RunReport:
+    """Run one seed, or its recorded choices, to the end; `draw` decides the circumstances."""
     choices = Choices(seed, recorded)
-    cluster = SimCluster(choices, draw_shape(choices))
+    cluster = SimCluster(choices, draw(choices))
     failure: Failure | None = None
     try:
         _run(cluster)
@@ -163,6 +179,7 @@ def _run(cluster: SimCluster) -> None:
     cluster.start()
     for workload in workloads:
         workload.start()
+
     # The fault phase ends early when there is nothing left to ask: idle time finds little.
     def is_done() -> bool:
         # The clients of ambushes have no share of the work, only an answer to wait for.

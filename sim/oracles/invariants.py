@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sim.oracles.facts import Facts, violate
 from sim.oracles.watch import Oracle
+from trio_pb.core.admission import REQUEST_OVERHEAD
 from trio_pb.core.config import Limits
 from trio_pb.core.durable import Superblock
 from trio_pb.core.messages import (
     Commit,
     CommitOk,
     DoViewChange,
+    EntryState,
     PrepareMessage,
     PrepareOk,
     Probe,
@@ -20,6 +22,7 @@ from trio_pb.core.messages import (
 )
 from trio_pb.core.ports import Apply, Send, Start, WalAppend
 from trio_pb.core.prepare import PrepareId
+from trio_pb.core.replica import Replica
 from trio_pb.core.state import State, primary_of
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "AppliedBelowCommit",
     "Bounds",
     "ChainedHeaders",
+    "CrashesLeaveNoFault",
     "EligibleVoters",
     "EqualStates",
     "LogsOfOneViewAgree",
@@ -353,6 +357,7 @@ class Bounds(Oracle):
         self._bodies_max = (
             limits.body_cache_ops + limits.entries_max + limits.repair_requests_max * limits.repair_wanted_max
         )
+        self._limits = limits
         self._outputs_max = 64 * (limits.queue_requests_max + limits.repair_requests_max * limits.repair_wanted_max)
 
     def on_step(self, replica: int, state: State) -> None:
@@ -361,6 +366,45 @@ class Bounds(Oracle):
             violate("INV-30", f"R{replica} holds {state.log.bodies_in_memory} bodies, bound {self._bodies_max}")
         if len(state.outputs) > self._outputs_max:
             violate("INV-30", f"R{replica} gave {len(state.outputs)} outputs in a step")
+
+    def on_core(self, replica: int, core: Replica) -> None:
+        """Look at what the rooms keep for themselves; they show it to nobody else."""
+        limits, admission, repair = self._limits, vars(core.admission), vars(core.repair)
+        waiting = len(core.admission.queue) + admission["_held_count"] + len(admission["_early"])
+        size = core.admission.queue_bytes + admission["_parked_bytes"]
+        held = sum(len(numbers) for numbers in admission["_held"].values())
+        kept = (
+            ("requests that wait", waiting, limits.queue_requests_max),
+            ("bytes of requests", size, limits.queue_bytes_max + limits.queue_requests_max * REQUEST_OVERHEAD),
+            ("held numbers", held, admission["_held_count"]),
+            ("reads", len(core.reads), limits.reads_max),
+            ("sessions", len(core.execution.sessions), limits.sessions_max),
+            ("record reads", len(repair["_reading"]), limits.wal_reads_max),
+            ("prepares above a gap", len(core.repair.ahead), limits.prepare_buffer_max),
+            (
+                "wanted bodies",
+                sum(len(asked.ops) for asked in repair["_asked"]),
+                limits.repair_requests_max * limits.repair_wanted_max,
+            ),
+        )
+        for name, count, bound in kept:
+            if count > bound:
+                violate("INV-30", f"R{replica} keeps {count} {name}, bound {bound}")
+
+
+class CrashesLeaveNoFault(Oracle):
+    """INV-28: without damage to disks nobody forgets its promises and nothing acknowledged is unreadable."""
+
+    def on_step(self, replica: int, state: State) -> None:
+        """Amnesia needs a lost disk."""
+        if state.status is Status.AMNESIAC:
+            violate("INV-28", f"R{replica} is amnesiac, and no disk was damaged")
+
+    def on_do_view_change(self, replica: int, _: Send, message: DoViewChange) -> None:
+        """An acknowledged entry that cannot be read needs a damaged record."""
+        for entry in message.entries:
+            if entry.state is EntryState.FAULT:
+                violate("INV-28", f"R{replica} cannot read op {entry.op}, which it acknowledged; no disk was damaged")
 
 
 class RepliesAreCommitted(Oracle):

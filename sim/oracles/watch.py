@@ -14,6 +14,7 @@ from trio_pb.core import messages
 from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.ports import Apply, Send, Start, SuperblockWrite, ToClient, WalAppend
 from trio_pb.core.prepare import PrepareId
+from trio_pb.core.replica import Replica
 from trio_pb.core.state import State
 
 __all__ = ["Oracle", "Watch"]
@@ -38,7 +39,7 @@ class Oracle:
     on_start(replica, start), on_send(replica, send), the message hooks above, on_append(replica, append),
     on_image_durable(replica, before, after), on_apply(replica, apply), on_to_client(replica, message),
     on_committed(replica, first_op, last_op) when the committed log grew, on_step(replica, state) after
-    each step, on_state(replica, op, digest), on_end().
+    each step, on_core(replica, core) now and then after a step, on_state(replica, op, digest), on_end().
     """  # noqa: D415
 
     def __init__(self, facts: Facts) -> None:
@@ -64,6 +65,7 @@ class Watch:
         self._to_client = self._hooks("on_to_client")
         self._committed = self._hooks("on_committed")
         self._step = self._hooks("on_step")
+        self._core = self._hooks("on_core")
         self._state = self._hooks("on_state")
         self._end = self._hooks("on_end")
 
@@ -124,9 +126,8 @@ class Watch:
     def _note_install(self, replica: int, image: Superblock) -> None:
         given, install = self._given.get(replica, {}), image.install
         kept = {op: checksum for op, checksum in given.items() if op <= install.base.op}
-        for op, checksum in enumerate(install.checksums, install.base.op + 1):
-            if given.get(op) == checksum:
-                kept[op] = checksum
+        new = enumerate(install.checksums, install.base.op + 1)
+        kept.update({op: checksum for op, checksum in new if given.get(op) == checksum})
         self.suffixes_dropped += len(kept) < len(given)
         self._given[replica] = kept
 
@@ -148,6 +149,11 @@ class Watch:
             self._note_commit(replica, state)
         for hook in self._step:
             hook(replica, state)
+
+    def core(self, replica: int, core: Replica) -> None:
+        """A look at the whole of a replica, now and then."""
+        for hook in self._core:
+            hook(replica, core)
 
     def _note_commit(self, replica: int, state: State) -> None:
         facts = self.facts
