@@ -19,6 +19,7 @@ from trio_pb.core.config import Limits, Timeouts
 __all__ = ["FaultInjector", "draw_ambushed", "draw_shape"]
 
 MS = 1000  # Microseconds.
+AMBUSHED_SHARE = 0.2  # Of the seeds; they meet most of the truncations.
 
 
 class _Draw:
@@ -39,6 +40,8 @@ class _Draw:
 def draw_shape(choices: Choices) -> Shape:
     """Return the circumstances of a run."""
     draw = _Draw(choices)
+    if draw.exists("ambushed", AMBUSHED_SHARE):
+        return draw_ambushed(choices)
     clients = draw.one_of("clients", 1, 2, 3, 4, 5)
     return Shape(
         replicas=draw.one_of("replicas", 3, 3, 3, 3, 3, 3, 1, 2, 4, 5),
@@ -70,6 +73,7 @@ def draw_ambushed(choices: Choices) -> Shape:
             in_flight=draw.one_of("in flight", 2, 1, 8),
             think_mean=draw.one_of("think", 0, 20, 100) * MS,
         ),
+        disk=_disk(draw.one_of("slow disk", 1, 1, 10)),
         faults=FaultPlan(
             duration=30_000 * MS, follow_work=True, ambushes=8, down_mean=draw.one_of("down", 1, 300) * MS
         ),
@@ -121,7 +125,10 @@ def _draw_network(draw: _Draw) -> NetworkFaults:
 
 
 def _draw_disk(draw: _Draw) -> DiskSpeed:
-    slow = draw.one_of("slow disk", 1, 1, 1, 10, 50)
+    return _disk(draw.one_of("slow disk", 1, 1, 1, 10, 50))
+
+
+def _disk(slow: int) -> DiskSpeed:
     return DiskSpeed(flush_min=100 * slow, flush_mean=300 * slow)
 
 

@@ -390,6 +390,7 @@ class Cluster:
         assert found, f"{name} does not hold {text!r}"
         lost = {checksum for checksum, prepare in facts.prepares.items() if text.encode() in prepare.payload}
         facts.disks[number].records -= lost
+        facts.disks[number].is_damaged = True
         facts.disks[number].sound -= lost
 
     def rot_after_scan(self, name: str, text: str) -> None:

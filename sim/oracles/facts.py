@@ -50,6 +50,7 @@ class DiskFacts:
     records: set[bytes] = attrs.field(factory=set[bytes])  # Checksums of durable prepares.
     given: set[bytes] = attrs.field(factory=set[bytes])  # Handed to storage, durable or not.
     sound: set[bytes] = attrs.field(factory=set[bytes])  # Durable, and everything below as well.
+    is_damaged: bool = False  # Something on it decayed: more than a crash can do.
     _appends: deque[WalAppend] = attrs.field(factory=deque[WalAppend])
     _images: deque[SuperblockWrite] = attrs.field(factory=deque[SuperblockWrite])
 

@@ -374,8 +374,9 @@ class Bounds(Oracle):
         size = core.admission.queue_bytes + admission["_parked_bytes"]
         held = sum(len(numbers) for numbers in admission["_held"].values())
         kept = (
-            ("requests that wait", waiting, limits.queue_requests_max),
-            ("bytes of requests", size, limits.queue_bytes_max + limits.queue_requests_max * REQUEST_OVERHEAD),
+            # The queue, and as many again that wait for a number before them.
+            ("requests that wait", waiting, 2 * limits.queue_requests_max),
+            ("bytes of requests", size, 2 * (limits.queue_bytes_max + limits.queue_requests_max * REQUEST_OVERHEAD)),
             ("held numbers", held, admission["_held_count"]),
             ("reads", len(core.reads), limits.reads_max),
             ("sessions", len(core.execution.sessions), limits.sessions_max),
@@ -397,11 +398,13 @@ class CrashesLeaveNoFault(Oracle):
 
     def on_step(self, replica: int, state: State) -> None:
         """Amnesia needs a lost disk."""
-        if state.status is Status.AMNESIAC:
+        if state.status is Status.AMNESIAC and not self.facts.disks[replica].is_damaged:
             violate("INV-28", f"R{replica} is amnesiac, and no disk was damaged")
 
     def on_do_view_change(self, replica: int, _: Send, message: DoViewChange) -> None:
         """An acknowledged entry that cannot be read needs a damaged record."""
+        if self.facts.disks[replica].is_damaged:
+            return
         for entry in message.entries:
             if entry.state is EntryState.FAULT:
                 violate("INV-28", f"R{replica} cannot read op {entry.op}, which it acknowledged; no disk was damaged")

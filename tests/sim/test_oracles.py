@@ -13,10 +13,12 @@ from sim.oracles.facts import Facts, Violation
 from sim.oracles.linearizability import check_real_time
 from sim.oracles.liveness import demand_completion, demand_convergence
 from sim.oracles.reference import ExecutedOnce
+from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.watch import Oracle, Watch
 from sim.scenario import Cluster
 from sim.shape import Shape
 from sim.workload import Operation
+from trio_pb.app.orders import SCAN, ScanCustomers, encode_scan
 from trio_pb.core import messages as m
 from trio_pb.core.client_ports import Success
 from trio_pb.core.config import Limits, Options
@@ -510,3 +512,119 @@ def test_inv_33_operation_without_an_answer() -> None:
         demand_completion(c.sim.clients, c.sim.replicas)
     with pytest.raises(Violation, match="INV-33"):
         demand_convergence(c.sim.clients, c.sim.replicas)
+
+
+def test_inv_12_answered_op_on_too_few_disks() -> None:
+    """An answer whose op a quorum of disks could forget; held by a replication quorum, no quorum can."""
+    w = World(AnsweredSurvives)
+    client = bytes(16)
+    order = _prepare(1, GENESIS, requests=[OrderedRequest(client, 1, 1, 2, b"order")])
+    w.facts.register(order)
+    w.commit(1, order)
+    answer = ToClient(1, m.Reply(client, 1, 1, 1, VIEW, 1, False, b""))
+    w.make_durable(1, order)
+    with _violates("INV-12"):
+        w.watch.to_client(1, answer)
+    survives = World(AnsweredSurvives)
+    survives.facts.register(order)
+    survives.commit(1, order)
+    survives.make_durable(1, order)
+    survives.make_durable(2, order)
+    survives.watch.to_client(1, answer)
+
+
+def test_inv_24_pages_of_two_states() -> None:
+    """A scan goes on at another op than it began, or leaves a customer out."""
+    c = Cluster()
+    for customer in (1, 2, 3):
+        c.order(f"laptop-{customer}", customer=customer).expect_reply()
+    client = c.sim.clients[0]
+    first = Operation(1 << 20, client.name, SCAN, encode_scan(ScanCustomers(0, 2)), is_read=True)
+    client.submit(first)
+    c.run_until(lambda: first.succeeded)
+    assert isinstance(first.outcome, Success)
+    second = attrs.evolve(
+        first, token=first.token + 1, cursor=first.outcome.reply.cursor, scan=first.token, ended=None, outcome=None
+    )
+    client.submit(second)
+    c.run_until(lambda: second.succeeded)
+    c.expect_same_state()
+    assert isinstance(second.outcome, Success)
+    true_reply = second.outcome.reply
+    for wrong in (attrs.evolve(true_reply, op=true_reply.op - 1), attrs.evolve(true_reply, result=_no_records(first))):
+        second.outcome = attrs.evolve(second.outcome, reply=wrong)
+        with _violates("INV-24"):
+            c.expect_same_state()
+
+
+def _no_records(page: Operation) -> bytes:
+    """A scan page like the one given, but the same records again."""
+    assert isinstance(page.outcome, Success)
+    return page.outcome.reply.result
+
+
+def test_inv_28_fault_without_damage() -> None:
+    """An acknowledged entry is unreadable, or a replica forgot its promises, although no disk was damaged."""
+    w = World(inv.CrashesLeaveNoFault)
+    w.send(2, _do_view_change(m.LogEntry(1, ONE.checksum, m.EntryState.NACK)))
+    with _violates("INV-28"):
+        w.send(2, _do_view_change(m.LogEntry(1, ONE.checksum, m.EntryState.FAULT)))
+    state = _state()
+    state.status = m.Status.AMNESIAC
+    with _violates("INV-28"):
+        w.watch.step(2, state)
+
+
+def test_inv_29_watermark_falls() -> None:
+    """An install forgets an acknowledgement that the new log keeps; so does a restart."""
+    w = World(promises.WatermarkStays)
+    w.make_durable(2, ONE)
+    w.send(2, _prepare_ok(ONE))
+    keeps = Install(base=GENESIS.id, checksums=(ONE.checksum,), ack_floor=1, proof_base=9 << 32)
+    w.watch.image(2, SuperblockWrite(1, _image(2, view=2, log_view=2, install=keeps)))
+    w.watch.image_done(2, 1)
+    forgets = attrs.evolve(keeps, ack_floor=0)
+    w.watch.image(2, SuperblockWrite(2, _image(2, view=3, log_view=3, install=forgets)))
+    with _violates("INV-29"):
+        w.watch.image_done(2, 2)
+
+
+def test_inv_30_too_much_in_the_rooms() -> None:
+    """A queue of a live replica is longer than it may be."""
+    c = Cluster()
+    c.order("laptop-1").expect_reply()
+    core = c.replica("R0").replica.core
+    assert core is not None
+    bounds = inv.Bounds(c.sim.facts, core.state.limits)
+    bounds.on_core(0, core)
+    core.repair.ahead.update(dict.fromkeys(range(1000, 1065), ONE))
+    with _violates("INV-30"):
+        bounds.on_core(0, core)
+
+
+def test_provenance_entry_of_another_view() -> None:
+    """A replica acknowledges above its view's first log what an older view ordered."""
+    w = World(promises.EntriesOfTheirView)
+    w.send(2, _prepare_ok(ONE))
+    with _violates("provenance"):
+        stranger = _prepare(1, GENESIS, view=VIEW - 1)
+        w.facts.register(stranger)
+        w.send(2, _prepare_ok(stranger))
+
+
+def test_decision_for_an_older_log() -> None:
+    """A new primary begins with entries that only a log older than its own has."""
+    w = World(promises.NewestLogWins)
+    old = _prepare(1, GENESIS, view=0)
+    w.send(0, _prepare_message(old), view=0)
+    w.send(1, _prepare_message(ONE))
+    for number, prepare in ((1, ONE), (2, old)):
+        view = 2 + 1024 * number
+        install = Install(base=GENESIS.id, checksums=(prepare.checksum,))
+        w.facts.disks[2].superblock = _image(2)
+        w.watch.image(2, SuperblockWrite(number, _image(2, view=view, log_view=view, install=install)))
+        if prepare is ONE:
+            w.watch.image_done(2, number)
+        else:
+            with _violates("decision"):
+                w.watch.image_done(2, number)
