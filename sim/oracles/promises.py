@@ -280,8 +280,15 @@ class NewestLogWins(Oracle):
                         f"R{replica} begins view {view} with op {op} of a log older than its own, of view"
                         f" {before.log_view}",
                     )
-        log = self._logs.setdefault(view, {})
-        log.update(enumerate(after.install.checksums, after.install.base.op + 1))
+        self._learn(after)
+
+    def on_start(self, replica: int, start: Start) -> None:
+        """An image may have survived the crash that kept its completion from us."""
+        self._learn(start.superblock)
+
+    def _learn(self, image: Superblock) -> None:
+        log = self._logs.setdefault(image.log_view, {})
+        log.update(enumerate(image.install.checksums, image.install.base.op + 1))
 
 
 class DurableStays(Oracle):
