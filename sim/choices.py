@@ -84,4 +84,4 @@ def latency_of(bits: int, low: int, mean: int) -> int:
     # A geometric tail from the trailing zeros, a uniform part from the top bits: about exponential,
     # whole numbers only (the logarithm of the floating library may differ between platforms).
     tail = (bits & -bits).bit_length() if bits else 64
-    return low + (mean * min(tail, 8) * ((bits >> 40) & 0xFFFF) >> 16)
+    return low + (mean * (tail if tail < 8 else 8) * ((bits >> 40) & 0xFFFF) >> 16)

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Protocol
 
+import attrs
+
 from sim.choices import Choices
 from sim.network import Network, Payload
 from sim.scheduler import Scheduler
+from sim.shape import Shape
 from sim.workload import History, Operation
 from trio_pb.core.client_ports import (
     ClientInput,
-    ClientOptions,
     ClientOutput,
     Completed,
     Connect,
@@ -37,6 +39,7 @@ class ClientWorld(Protocol):
     network: Network
     choices: Choices
     history: History
+    shape: Shape
     cluster_id: bytes
 
     def replica_at(self, address: str) -> int:
@@ -64,7 +67,7 @@ class SimClient:
         self.node = node
         self.name = name
         identity = blake2b(repr((world.choices.seed, name)).encode(), digest_size=16).digest()
-        options = ClientOptions(cluster=world.cluster_id, seed=world.choices.seed & 0xFFFF)
+        options = attrs.evolve(world.shape.client_options, cluster=world.cluster_id, seed=world.choices.seed & 0xFFFF)
         self.machine = ClusterClient(addresses, identity, options)
         self.on_completed: Callable[[Operation], None] = lambda _operation: None
         self.pending: dict[int, Operation] = {}
@@ -116,7 +119,12 @@ class SimClient:
     def _wake(self, time: int) -> None:
         if self._wake_at == time:
             self._wake_at = None
-            self._step()
+            deadline_ms = self.machine.next_deadline_ms
+            if deadline_ms is not None and deadline_ms * 1000 > time:
+                self._wake_at = deadline_ms * 1000  # What was due is done: nothing to do before.
+                self.world.scheduler.at(self._wake_at, self._wake, self._wake_at)
+            else:
+                self._step()
 
     def _step(self, *inputs: ClientInput) -> None:
         scheduler = self.world.scheduler

@@ -15,6 +15,7 @@ from sim.oracles import invariants, promises
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
 from sim.oracles.survival import AnsweredSurvives
+from sim.oracles.traffic import NoCopyStorm
 from sim.oracles.watch import Oracle, Watch
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US, Scheduler
@@ -59,6 +60,7 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         promises.EntriesOfTheirView(facts),
         promises.NewestLogWins(facts),
         promises.RequirementsHold(facts),
+        NoCopyStorm(facts),
         executed,
     ]
 

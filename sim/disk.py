@@ -30,7 +30,7 @@ class _Write:
     number: int  # Counts the writes of the disk; names the draw of its fate.
     offset: int
     data: bytes
-    before: bytes  # Shorter than `data` where the file was shorter.
+    before: bytearray  # Shorter than `data` where the file was shorter.
 
 
 @attrs.define
@@ -173,16 +173,15 @@ class FakeDisk:
         file = self._files.get(step.file)
         if file is None:
             file = self._files[step.file] = _File(bytearray(), entry_durable=False)
-        before = bytes(file.data[step.offset : step.offset + len(step.data)])
+        held, offset, new = file.data, step.offset, step.data
+        if offset > len(held):
+            # A gap after the old end reads as zeros; it is part of what this write brings about.
+            offset, new = len(held), bytes(offset - len(held)) + new
+        end = offset + len(new)
         self._writes += 1
         self.written_bytes += len(step.data)
-        # A gap after the old end reads as zeros; it is part of what this write brings about.
-        if step.offset > len(file.data):
-            gap = bytes(step.offset - len(file.data))
-            file.unflushed.append(_Write(self._writes, len(file.data), gap + step.data, b""))
-        else:
-            file.unflushed.append(_Write(self._writes, step.offset, step.data, before))
-        _put(file.data, step.offset, step.data)
+        file.unflushed.append(_Write(self._writes, offset, new, held[offset:end]))
+        held[offset:end] = new
 
     def _finish_write(self, step: Step) -> None:
         assert type(step) is steps.Write
@@ -190,7 +189,10 @@ class FakeDisk:
     def _finish_read(self, step: Step) -> bytes:
         assert type(step) is steps.Read
         file = self._files.get(step.file)
-        return b"" if file is None else bytes(file.data[step.offset : step.offset + step.size])
+        if file is None:
+            return b""
+        with memoryview(file.data) as view:  # Without it a slice would be copied twice.
+            return bytes(view[step.offset : step.offset + step.size])
 
     def _finish_flush(self, step: Step) -> None:
         assert type(step) is steps.Flush

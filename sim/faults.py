@@ -14,6 +14,7 @@ from sim.cluster import SimCluster
 from sim.network import CLIENT_NODES, NetworkFaults
 from sim.replica import SimReplica
 from sim.shape import DiskSpeed, FaultPlan, Shape, WorkloadPlan
+from trio_pb.core.client_ports import ClientOptions
 from trio_pb.core.config import Limits, Timeouts
 
 __all__ = ["FaultInjector", "draw_ambushed", "draw_shape"]
@@ -43,15 +44,17 @@ def draw_shape(choices: Choices) -> Shape:
     if draw.exists("ambushed", AMBUSHED_SHARE):
         return draw_ambushed(choices)
     clients = draw.one_of("clients", 1, 2, 3, 4, 5)
+    hurry = draw.one_of("hurry", 1, 2, 4, 4)
     return Shape(
         replicas=draw.one_of("replicas", 3, 3, 3, 3, 3, 3, 1, 2, 4, 5),
         clients=clients,
         limits=_draw_limits(draw),
-        timeouts=_draw_timeouts(draw),
-        network=_draw_network(draw),
+        timeouts=_timeouts(hurry, heartbeats=draw.one_of("heartbeats", 3, 3, 3, 8)),
+        client_options=_client_options(hurry),
+        network=_draw_network(draw, hurry),
         disk=_draw_disk(draw),
-        workload=_draw_workload(draw, clients),
-        faults=_draw_faults(draw),
+        workload=_draw_workload(draw, clients, hurry),
+        faults=_draw_faults(draw, hurry),
         codec=draw.exists("codec", 1 / 8),
         record=draw.exists("record", 1 / 16),
         turn_delay=draw.one_of("turn delay", 0, 0, 50, 500, 3 * MS),
@@ -66,7 +69,9 @@ def draw_ambushed(choices: Choices) -> Shape:
     clients = draw.one_of("clients", 1, 2, 3)
     return Shape(
         clients=clients,
-        timeouts=_timeouts(hurry=4),
+        # A short silence deposes a primary, but the other timers leave its tail the time to be written, and
+        # a heartbeat every tick tells it of the new view before the script kills it.
+        timeouts=Timeouts(heartbeat_ticks=1, suspect_ticks=12, suspect_jitter_ticks=6, check_quorum_ticks=10),
         network=NetworkFaults(latency_min=50, latency_mean=draw.one_of("latency mean", 100, 500, 3 * MS)),
         workload=WorkloadPlan(
             operations=60 // clients,
@@ -99,28 +104,42 @@ def _draw_limits(draw: _Draw) -> Limits:
     )
 
 
-def _draw_timeouts(draw: _Draw) -> Timeouts:
-    # Patient or hasty replicas: where views change fast a run sees many of them.
-    return _timeouts(draw.one_of("hurry", 1, 2, 4))
+def _timeouts(hurry: int, heartbeats: int) -> Timeouts:
+    """Patient or hasty replicas: where views change fast, a run that waits as little sees many of them.
 
-
-def _timeouts(hurry: int) -> Timeouts:
+    With few `heartbeats` in the time after which a primary lets go, less of a run is idle talk.
+    """
     return Timeouts(
-        heartbeat_ticks=5 // hurry,
+        heartbeat_ticks=40 // hurry // heartbeats,
+        ping_ticks=max(12, 20 // hurry),
+        alive_ticks=max(30, 50 // hurry),
         suspect_ticks=50 // hurry,
         suspect_jitter_ticks=25 // hurry,
         check_quorum_ticks=40 // hurry,
+        repair_ticks=20 // hurry,
+        hello_ticks=20 // hurry,
     )
 
 
-def _draw_network(draw: _Draw) -> NetworkFaults:
+def _client_options(hurry: int) -> ClientOptions:
+    """Clients as patient as the replicas."""
+    return ClientOptions(
+        retransmit_ms=500 // hurry,
+        retransmit_ms_max=4000 // hurry,
+        connect_timeout_ms=1000 // hurry,
+        silence_ms=300 // hurry,
+        drop_ms=2000 // hurry,
+    )
+
+
+def _draw_network(draw: _Draw, hurry: int) -> NetworkFaults:
     return NetworkFaults(
         latency_min=draw.one_of("latency min", 200, 50, 2 * MS),
         latency_mean=draw.one_of("latency mean", 500, 100, 3 * MS, 15 * MS),
         loss=draw.one_of("loss", 2, 5, 10, 20) / 100 if draw.exists("loss exists", 0.35) else 0.0,
         duplication=draw.one_of("duplication", 2, 10, 30) / 100 if draw.exists("duplication exists", 0.3) else 0.0,
         spike=draw.one_of("spike", 2, 5, 15) / 100 if draw.exists("spike exists", 0.3) else 0.0,
-        spike_max=draw.one_of("spike max", 300, 1000, 3000) * MS,
+        spike_max=draw.one_of("spike max", 300, 1000, 3000) * MS // hurry,
     )
 
 
@@ -132,13 +151,13 @@ def _disk(slow: int) -> DiskSpeed:
     return DiskSpeed(flush_min=100 * slow, flush_mean=300 * slow)
 
 
-def _draw_workload(draw: _Draw, clients: int) -> WorkloadPlan:
+def _draw_workload(draw: _Draw, clients: int, hurry: int) -> WorkloadPlan:
     return WorkloadPlan(
         # A run's work is that of all clients together; spread over the time in which faults happen it
         # meets more of them than twice the work in a hurry.
         operations=draw.one_of("operations", 80, 60, 120) // clients,
         in_flight=draw.one_of("in flight", 1, 2, 8),
-        think_mean=draw.one_of("think", 20, 30, 10, 0) * clients * MS,
+        think_mean=draw.one_of("think", 20, 30, 10, 0) * clients * MS // hurry,
         customers=draw.one_of("customers", 4, 1, 16),
         shared=draw.one_of("shared", 0, 1) == 1,
         reads=draw.one_of("reads", 20, 0, 50) / 100,
@@ -150,20 +169,20 @@ def _draw_workload(draw: _Draw, clients: int) -> WorkloadPlan:
     )
 
 
-def _draw_faults(draw: _Draw) -> FaultPlan:
+def _draw_faults(draw: _Draw, hurry: int) -> FaultPlan:
     # At fixed times most faults would come after quick clients are done, or before anybody leads.
     follow_work = draw.exists("follow work", 2 / 3)
     return FaultPlan(
-        duration=draw.one_of("duration", 1000, 2000, 3000) * MS * (8 if follow_work else 1),
+        duration=draw.one_of("duration", 1000, 2000, 3000) * MS // hurry * (8 if follow_work else 1),
         follow_work=follow_work,
         crashes=draw.one_of("crashes", 1, 2, 4, 8) if draw.exists("crashes exist", 0.6) else 0,
         power_cuts=draw.one_of("power cuts", 1, 2) if draw.exists("power cuts exist", 0.2) else 0,
         pauses=draw.one_of("pauses", 1, 3) if draw.exists("pauses exist", 0.25) else 0,
         ambushes=draw.one_of("ambushes", 1, 3, 6) if draw.exists("ambushes exist", 0.6) else 0,
         partitions=draw.one_of("partitions", 1, 2, 5) if draw.exists("partitions exist", 0.45) else 0,
-        down_mean=draw.one_of("down", 100, 1, 600) * MS,
-        pause_mean=draw.one_of("pause", 100, 700) * MS,
-        partition_mean=draw.one_of("partition", 500, 1200) * MS,
+        down_mean=draw.one_of("down", 100, 1, 600) * MS // hurry,
+        pause_mean=draw.one_of("pause", 100, 700) * MS // hurry,
+        partition_mean=draw.one_of("partition", 500, 1200) * MS // hurry,
         process_share=draw.one_of("process share", 50, 0, 100) / 100,
     )
 

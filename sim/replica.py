@@ -272,8 +272,14 @@ class SimReplica:
     def _wake(self, life: int, time: int) -> None:
         if life == self._life and self._wake_at == time:
             self._wake_at = None
-            if not self.is_paused:
+            if self.is_paused:
+                return
+            core = self.core
+            assert core is not None
+            if self._inbox or core.next_deadline_tick <= (time - self._boot_time) // TICK_US:
                 self._turn()
+            else:
+                self._wake_later(core, self._last_tick)  # The timer that was due was started anew meanwhile.
 
     # --- Turns ----------------------------------------------------------------------------------
 
@@ -294,11 +300,14 @@ class SimReplica:
         self._begin_disk_work()
         if self.core is not core:
             return  # A planned crash fell into the first step of the disk's work.
+        self._wake_later(core, now_tick)
+
+    def _wake_later(self, core: Replica, now_tick: int) -> None:
         # No timer fires without a Tick: one that is due already waits for the next.
         wake = self._boot_time + max(core.next_deadline_tick, now_tick + 1) * TICK_US
         if self._wake_at is None or wake < self._wake_at:
             self._wake_at = wake
-            world.scheduler.at(wake, self._wake, self._life, wake)
+            self.world.scheduler.at(wake, self._wake, self._life, wake)
 
     def _step(self, core: Replica, now_tick: int, inputs: list[Input]) -> list[Input]:
         outputs = core.step(now_tick, inputs)
@@ -479,7 +488,7 @@ class SimReplica:
     def _durable_scan(self, start: Start) -> Scan:
         """What opening the storage would find after a power cut now."""
         # Only after a crash of the process may the page cache show more than the medium holds.
-        if self._lost_power or self._boots == 1:
+        if self._lost_power or self._boots == 1 or self.disk.is_clean:
             return start.scan
         shadow = self.disk.after_power_cut()
         return run(shadow, Store(segment_size=self.world.shape.segment_size).open()).scan

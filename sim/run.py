@@ -32,7 +32,7 @@ from sim.workload import Workload
 __all__ = ["Failure", "RunReport", "SweepReport", "replay_command", "run_seed", "sweep"]
 
 BLOCK_SEEDS = 50  # Seeds that a worker takes at once.
-SEEDS_PER_COLLECTION = 10
+SEEDS_PER_COLLECTION = 1  # Sixteen MB a run: more at once would not stay in the cache of a processor.
 
 # What a sweep of a few hundred seeds must have seen, as counted.
 EVENTS = (

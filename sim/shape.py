@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from sim.network import NetworkFaults
+from trio_pb.core.client_ports import ClientOptions
 from trio_pb.core.config import Limits, Options, Timeouts
 
 __all__ = ["DiskSpeed", "FaultPlan", "Shape", "WorkloadPlan", "address_of"]
@@ -62,6 +63,7 @@ class Shape:
     clients: int = 1
     limits: Limits = attrs.field(factory=Limits)
     timeouts: Timeouts = attrs.field(factory=Timeouts)
+    client_options: ClientOptions = attrs.field(factory=ClientOptions)  # Cluster and seed are added.
     network: NetworkFaults = attrs.field(factory=NetworkFaults)
     disk: DiskSpeed = attrs.field(factory=DiskSpeed)
     workload: WorkloadPlan = attrs.field(factory=WorkloadPlan)

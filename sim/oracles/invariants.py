@@ -12,6 +12,7 @@ from trio_pb.core.messages import (
     CommitOk,
     DoViewChange,
     EntryState,
+    GetPrepares,
     PrepareMessage,
     PrepareOk,
     Probe,
@@ -367,6 +368,11 @@ class Bounds(Oracle):
         if len(state.outputs) > self._outputs_max:
             violate("INV-30", f"R{replica} gave {len(state.outputs)} outputs in a step")
 
+    def on_get_prepares(self, replica: int, _: Send, message: GetPrepares) -> None:
+        """One request names so many bodies and no more."""
+        if len(message.wanted) > self._limits.repair_wanted_max:
+            violate("INV-30", f"R{replica} asks for {len(message.wanted)} bodies at once")
+
     def on_core(self, replica: int, core: Replica) -> None:
         """Look at what the rooms keep for themselves; they show it to nobody else."""
         limits, admission, repair = self._limits, vars(core.admission), vars(core.repair)
@@ -382,6 +388,7 @@ class Bounds(Oracle):
             ("sessions", len(core.execution.sessions), limits.sessions_max),
             ("record reads", len(repair["_reading"]), limits.wal_reads_max),
             ("prepares above a gap", len(core.repair.ahead), limits.prepare_buffer_max),
+            ("repair requests", len(repair["_asked"]), limits.repair_requests_max),
             (
                 "wanted bodies",
                 sum(len(asked.ops) for asked in repair["_asked"]),

@@ -22,6 +22,7 @@ __all__ = ["Oracle", "Watch"]
 # Each takes (replica, send, message).
 _MESSAGE_HOOKS: dict[type[object], str] = {
     messages.PrepareMessage: "on_prepare",
+    messages.PrepareCopy: "on_prepare_copy",
     messages.PrepareOk: "on_prepare_ok",
     messages.Commit: "on_commit_message",
     messages.CommitOk: "on_commit_ok",
@@ -29,6 +30,7 @@ _MESSAGE_HOOKS: dict[type[object], str] = {
     messages.StartView: "on_start_view",
     messages.Ping: "on_ping",
     messages.Pong: "on_ping",
+    messages.GetPrepares: "on_get_prepares",
     messages.ReadIndexOk: "on_read_index_ok",
 }
 

@@ -83,13 +83,6 @@ def test_status_of_nobody_is_exit_code_3(capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out) == {"replicas": [{"address": "127.0.0.1:1", "answered": False}]}
 
 
-def test_sim_run_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """A sweep says how many seeds it ran and how many failed."""
-    assert call(["sim", "run", "--seeds", "2", "--first-seed", "5", "--jobs", "1", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["first_seed"], said["seeds"], said["failed"]) == (5, 2, 0)
-
-
 def test_peers_of_start() -> None:
     """ID=HOST:PORT, each id once."""
     assert parse_start_peers(["0=a:1", "12=[::1]:2"]) == {0: "a:1", 12: "[::1]:2"}

@@ -10,8 +10,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.client.stream_cluster import StreamCluster
+from tests.driver.fakes import make_envelope
+from trio_pb.codec.wire import encode_client, encode_server
 from trio_pb.core.client_ports import ClientOptions
-from trio_pb.core.messages import RejectCode
+from trio_pb.core.messages import Greet, RejectCode, Reply
 from trio_pb.driver.client import Client, connect
 from trio_pb.errors import (
     ConfigError,
@@ -221,6 +223,28 @@ async def test_bytes_that_are_no_frames_cost_the_connection(autojump_clock: Mock
         await servers.send_raw(0, b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3)
         assert (await client.command(2, b"next")).result == b"did next"
         assert len(servers.opened) > 1
+
+
+async def test_a_message_that_no_replica_sends_costs_the_connection(autojump_clock: MockClock) -> None:
+    """Also when it came together with a good one."""
+    async with served() as (client, servers):
+        await client.command(2, b"warm")
+        old_reply = Reply(b"x" * 16, 7, 1, 1, 0, 1, replayed=False, result=b"")
+        good = encode_server(make_envelope(0), old_reply)
+        await servers.send_raw(0, good + encode_client(None, Greet((1,), None)))
+        await trio.sleep(0.3)
+        assert len(servers.opened) > 1, "noticed at once, not with the next call"
+        assert (await client.command(2, b"next")).result == b"did next"
+
+
+async def test_a_lone_caller_that_is_refused_at_once_can_go_on(autojump_clock: MockClock) -> None:
+    """Its submission is stepped in its own task, and completed there before it waits."""
+    async with served() as (client, servers):
+        for number in range(3):
+            await client.command(2, b"%d" % number)
+            with pytest.raises(NotAppliedError, match="too_large"):
+                await client.command(2, bytes(1001))
+        assert servers.cluster.executed == [b"0", b"1", b"2"]
 
 
 async def test_a_malformed_address_is_refused_at_once() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import trio
 
 from tests.driver.fakes import FakeDisk, FakeStore
 from trio_pb.core.ports import Input, SuperblockWrite, WalAppend, WalDone, WalRead
 from trio_pb.driver.disk_thread import DiskThread, StorageWork
+from trio_pb.driver.flush_policy import BLOCKING_SECONDS_MAX, FlushPolicy
 from trio_pb.driver.inbox import Inbox
 from trio_pb.errors import ReplicaStoppedError, StorageError
+from trio_pb.storage.disk import Allocate, Flush, Job, Read, Step, Write
 
 
 def complete(output: StorageWork) -> Input:
@@ -119,3 +123,164 @@ async def test_closing_a_thread_that_never_ran() -> None:
 def test_superblock_writes_are_storage_work() -> None:
     """The three storage outputs and no others."""
     assert set(StorageWork.__args__) == {WalAppend, SuperblockWrite, WalRead}
+
+
+# --- Work in the loop -----------------------------------------------------------------------------
+
+
+class Inline(FlushPolicy):
+    """Trusts every disk, until a job blocks the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_inline = True
+        self.noted: list[float] = []
+
+    def note(self, seconds: float) -> None:
+        """Remember, and obey the bound."""
+        self.noted.append(seconds)
+        self.is_inline = seconds <= BLOCKING_SECONDS_MAX
+
+
+class StepStore:
+    """Makes one job of scripted steps for each output, and after the first one the spare."""
+
+    def __init__(self, *steps: Step, spare: Step | None = None) -> None:
+        self._steps = steps
+        self._spare = spare
+        self._outputs: list[StorageWork] = []
+        self._spare_is_due = False
+
+    def put(self, output: StorageWork) -> None:
+        """Queue."""
+        self._outputs.append(output)
+
+    def take(self) -> Job[tuple[Input, ...]] | None:
+        """The queued work first, then the spare."""
+        if self._outputs:
+            outputs, self._outputs = self._outputs, []
+            self._spare_is_due = True
+            return self._job(outputs)
+        if self._spare is not None and self._spare_is_due:
+            spare, self._spare = self._spare, None
+            return self._fill(spare)
+        return None
+
+    def _job(self, outputs: list[StorageWork]) -> Job[tuple[Input, ...]]:
+        for step in self._steps:
+            result = yield step
+            assert (result == b"read") == (type(step) is Read), "each step gets its own result"
+        return tuple(complete(output) for output in outputs)
+
+    def _fill(self, spare: Step) -> Job[tuple[Input, ...]]:
+        yield spare
+        return ()
+
+
+class SteppedDisk:
+    """Notes who did which step; time passes only by its steps."""
+
+    def __init__(self, **seconds: float) -> None:
+        self.now = 0.0
+        self.steps: list[tuple[str, bool]] = []  # Kind, and whether in the loop.
+        self.failure: StorageError | None = None
+        self._seconds = seconds  # By kind of step.
+        self._loop = threading.get_ident()
+
+    def clock(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def do(self, step: Step) -> object:
+        """Let its time pass."""
+        kind = type(step).__name__
+        self.steps.append((kind, threading.get_ident() == self._loop))
+        if self.failure is not None:
+            raise self.failure
+        self.now += self._seconds.get(kind, 0.0)
+        return b"read" if type(step) is Read else None
+
+
+RECORD, FLUSH = Write("log/1", 0, b"record"), Flush("log/1")
+PROOF, PROOF_FLUSH = Write("proofs", 0, b"proof"), Flush("proofs")
+
+
+async def start_inline(store: StepStore, disk: SteppedDisk, inbox: Inbox) -> tuple[DiskThread, Inline]:
+    """A thread that waits, beside a loop that may work."""
+    policy = Inline()
+    thread = DiskThread(store, disk, inbox, policy=policy, clock=disk.clock)
+    thread.start()
+    with trio.fail_after(5):
+        while not thread.may_work_here:
+            await trio.lowlevel.checkpoint()
+    return thread, policy
+
+
+async def test_the_loop_does_a_job_itself_and_has_its_completions_at_once() -> None:
+    """In the order that the store wants: nothing goes by the thread or the inbox."""
+    disk, inbox = SteppedDisk(Flush=0.001), Inbox()
+    thread, policy = await start_inline(StepStore(RECORD, FLUSH, PROOF, PROOF_FLUSH), disk, inbox)
+    assert thread.work_here([append(1), append(2)]) == (WalDone(1), WalDone(2))
+    assert disk.steps == [("Write", True), ("Flush", True), ("Write", True), ("Flush", True)]
+    assert policy.noted == [0.002]
+    assert thread.may_work_here
+    assert await thread.close(5)
+
+
+async def test_a_job_that_takes_too_long_goes_on_in_the_thread() -> None:
+    """The loop waits for the step that stalls, and for no other; later work queues behind."""
+    disk, inbox = SteppedDisk(Flush=2 * BLOCKING_SECONDS_MAX), Inbox()
+    thread, policy = await start_inline(StepStore(RECORD, FLUSH, PROOF, PROOF_FLUSH), disk, inbox)
+    assert thread.work_here([append(1)]) == ()
+    assert policy.noted[0] == 2 * BLOCKING_SECONDS_MAX
+    assert not thread.may_work_here
+    assert await inbox.take_all() == [WalDone(1)]
+    assert disk.steps == [("Write", True), ("Flush", True), ("Write", False), ("Flush", False)]
+    thread.put([append(2)])
+    assert await inbox.take_all() == [WalDone(2)]
+    assert await thread.close(5)
+
+
+@pytest.mark.parametrize("step", [Read("log/1", 0, 8), Allocate("log/2", 1 << 20)])
+async def test_only_writes_and_flushes_are_done_in_the_loop(step: Step) -> None:
+    """A read of old records or a new file may take any time."""
+    disk, inbox = SteppedDisk(), Inbox()
+    thread, _ = await start_inline(StepStore(RECORD, FLUSH, step, PROOF), disk, inbox)
+    assert thread.work_here([append(1)]) == ()
+    assert await inbox.take_all() == [WalDone(1)]
+    assert [here for _, here in disk.steps] == [True, True, False, False]
+    assert await thread.close(5)
+
+
+async def test_work_that_nobody_waits_for_goes_to_the_thread() -> None:
+    """The zeros of the next segment; what is put meanwhile comes after them."""
+    disk, inbox = SteppedDisk(), Inbox()
+    store = StepStore(RECORD, FLUSH, spare=Write("log/2", 0, b"zeros"))
+    thread, _ = await start_inline(store, disk, inbox)
+    assert thread.work_here([append(1)]) == (WalDone(1),)
+    assert not thread.may_work_here
+    thread.put([append(2)])
+    assert await inbox.take_all() == [WalDone(2)]
+    assert [here for _, here in disk.steps] == [True, True, False, False, False]
+    assert await thread.close(5)
+
+
+async def test_a_failed_flush_in_the_loop_stops_the_replica_and_is_not_retried() -> None:
+    """R-IOERR holds in the loop as in the thread."""
+    disk = SteppedDisk()
+    thread, _ = await start_inline(StepStore(RECORD, FLUSH), disk, Inbox())
+    disk.failure = StorageError("log/1: flush: EIO")
+    with pytest.raises(ReplicaStoppedError, match="storage: log/1: flush: EIO") as caught:
+        thread.work_here([append(1)])
+    assert caught.value.__cause__ is disk.failure
+    assert not thread.may_work_here
+    thread.put([append(2)])
+    assert await thread.close(5)
+    assert len(disk.steps) == 1
+
+
+async def test_nothing_is_done_in_the_loop_after_close() -> None:
+    """What is queued is dropped, as in the thread."""
+    thread, _ = await start_inline(StepStore(RECORD), SteppedDisk(), Inbox())
+    assert await thread.close(5)
+    assert not thread.may_work_here

@@ -52,6 +52,7 @@ from trio_pb.core.ports import (
 from trio_pb.driver.clock import Clock
 from trio_pb.driver.disk_thread import DiskThread, StorageWork
 from trio_pb.driver.durability import Durability
+from trio_pb.driver.flush_policy import TRIAL_JOBS, FlushPolicy
 from trio_pb.driver.host import ReplicaHost
 from trio_pb.driver.inbox import Inbox
 from trio_pb.errors import ReplicaStoppedError
@@ -85,7 +86,8 @@ class World:
         self.machine = FakeMachine()
         self.inbox = Inbox()
         self.fake_disk = FakeDisk()
-        self.disk = DiskThread(FakeStore(complete), self.fake_disk, self.inbox)
+        self.flush_policy = FlushPolicy()
+        self.disk = DiskThread(FakeStore(complete), self.fake_disk, self.inbox, policy=self.flush_policy)
         self.peers: list[tuple[str, Stream]] = []  # Addresses and far ends, two per peer.
         self.transport = make_transport(core, self.inbox, dial=self._dial)
         start = make_start()
@@ -253,6 +255,74 @@ async def test_the_same_send_after_its_write_is_fine() -> None:
     async with running(world):
         world.inbox.put([TRIGGER])
         assert await world.receive_at("b:1") == [make_message(1)]
+
+
+async def trust_the_disk(world: World) -> None:
+    """Make a trial pass."""
+    for _ in range(TRIAL_JOBS):
+        world.flush_policy.note(0.0)
+    with trio.fail_after(5):
+        while not world.disk.may_work_here:
+            await trio.lowlevel.checkpoint()
+
+
+async def test_on_a_fast_disk_storage_work_is_done_in_the_turn_that_asked_for_it() -> None:
+    """Execution comes before it, what it completes after it, and what that allows may be sent."""
+    apply = Apply(1, 10, 1, (ApplyItem(0, b"c" * 16, 2, b"abc"),))
+    image = make_superblock(view=1025)
+    late = make_send(make_message(1), 1, requires=Requires(1025, 0, 0))
+
+    def script(inputs: list[Input]) -> list[Output]:
+        if TRIGGER in inputs:
+            return [WalAppend(1, (), None), apply]
+        if WalDone(1) in inputs:
+            return [SuperblockWrite(1, image)]
+        return [late] if SuperblockDone(1) in inputs else []
+
+    world = World(FakeCore(script))
+    async with running(world):
+        await trust_the_disk(world)
+        before = world.host.turns
+        world.inbox.put([TRIGGER])
+        assert await world.receive_at("b:1") == [make_message(1)]
+        assert world.host.turns == before + 1
+        assert world.core.steps[-4:] == [[TRIGGER], [Applied(1, (b"cba",))], [WalDone(1)], [SuperblockDone(1)]]
+        assert world.disk.jobs_here == 2
+
+
+async def test_a_disk_error_in_the_loop_stops_the_replica_with_its_message() -> None:
+    """R-IOERR, on a fast disk; the core hears of no completion."""
+    world = World(on(TRIGGER, WalAppend(1, (), None)))
+    world.disk.start()
+    world.host.take_first_turn()
+    await trust_the_disk(world)
+    world.fake_disk.fail("log/3: flush failed: EIO")
+    world.inbox.put([TRIGGER])
+    with pytest.raises(ReplicaStoppedError, match="log/3: flush failed: EIO"):
+        await world.host.run()
+    assert world.core.steps[-1] == [TRIGGER]
+    assert await world.disk.close(5)
+
+
+async def test_what_a_turn_raises_in_a_strangers_task_stops_the_replica() -> None:
+    """Who put the input hears nothing of it."""
+    request = FromClient(2, Request(b"x" * 16, 7, 1, 2, b""))
+    world = World(on(request, Fatal("divergence", "replace this replica")))
+    world.disk.start()
+    world.host.take_first_turn()
+
+    async def put() -> None:
+        await wait_all_tasks_blocked()
+        world.inbox.put_clients([request], now=True)
+        assert world.core.steps[-1] == [request], "the turn was taken right there"
+        world.inbox.put_clients([request], now=True)
+        assert len(world.core.steps) == 2, "and no other after it"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put)
+        with pytest.raises(ReplicaStoppedError, match="divergence"):
+            await world.host.run()
+    assert await world.disk.close(5)
 
 
 async def test_replies_of_a_turn_leave_joined() -> None:

@@ -90,3 +90,62 @@ async def test_messages_of_peers_drop_when_there_are_too_many_or_too_large() -> 
     inbox.put_peer([message], 1)
     assert inbox.peer_messages_dropped == 3
     assert len(await inbox.take_all()) == 1
+
+
+async def test_a_turn_now_takes_all_that_is_ready_and_wakes_nobody() -> None:
+    """What came before it comes first."""
+    inbox = Inbox()
+    turns: list[list[Input]] = []
+    taken: list[list[Input]] = []
+
+    async def take() -> None:
+        taken.append(await inbox.take_all())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await wait_all_tasks_blocked()
+        inbox.offer_turns(turns.append)
+        request, peer = make_request(1), FromPeer(make_envelope(1), make_message(1))
+        inbox.put_clients([request], now=True)
+        await wait_all_tasks_blocked()
+        assert (turns, taken) == ([[request]], [])
+        inbox.put([WalDone(1)])
+        inbox.put_peer([peer], 100, now=True)
+        assert turns[1:] == [[WalDone(1), peer]]
+        await wait_all_tasks_blocked()
+        assert taken == []
+        inbox.put([WalDone(2)])
+    assert taken == [[WalDone(2)]]
+
+
+async def test_without_an_offer_the_taker_is_woken() -> None:
+    """As before the host runs, and after it ended."""
+    inbox = Inbox()
+    inbox.offer_turns(lambda _: pytest.fail("taken back"))
+    inbox.offer_turns(None)
+    inbox.put_clients([make_request(1)], now=True)
+    assert await inbox.take_all() == [make_request(1)]
+
+
+async def test_no_turn_is_taken_after_a_failure() -> None:
+    """The replica must not go on (R-IOERR)."""
+    inbox = Inbox()
+    turns: list[list[Input]] = []
+    inbox.offer_turns(turns.append)
+    inbox.fail(OSError("disk"))
+    inbox.put_clients([make_request(1)], now=True)
+    assert turns == []
+    with pytest.raises(OSError, match="disk"):
+        await inbox.take_all()
+
+
+async def test_a_turn_now_makes_room() -> None:
+    """Readers that waited go on."""
+    inbox = Inbox()
+    inbox.put_clients([make_request(n) for n in range(inbox_module.CLIENT_REQUESTS_MAX)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.wait_for_room)
+        await wait_all_tasks_blocked()
+        inbox.offer_turns(lambda _: None)
+        inbox.put_clients([make_request(0)], now=True)
+    assert not inbox.is_crowded()

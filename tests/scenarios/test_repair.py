@@ -7,7 +7,7 @@ import pytest
 from sim.scenario import Cluster
 from sim.shape import Shape
 from trio_pb.core.config import Limits
-from trio_pb.core.messages import Status
+from trio_pb.core.messages import GetPrepares, Status
 
 ONE_BY_ONE = Shape(limits=Limits(batch_requests_max=1))
 SMALL_CACHE = Shape(limits=Limits(batch_requests_max=1, body_cache_ops=32))
@@ -175,6 +175,37 @@ def test_lagging_new_primary_keeps_what_it_learned_when_it_selects_again() -> No
     c.await_primary(lagging)
     assert c.view_changes - entered == 2
     assert c.replica(lagging).counted("repair_requests") <= 20
+    c.restart(a)
+    c.expect_same_state()
+
+
+@pytest.mark.parametrize("requests_max", [1, 8])
+def test_new_primary_asks_for_an_uncommitted_suffix_within_its_budget(requests_max: int) -> None:
+    """8.1, INV-30: it selected a dozen ops that only one voter has; no more requests are out than may be."""
+    limits = Limits(batch_requests_max=1, session_window=32, repair_requests_max=requests_max, repair_wanted_max=8)
+    c = Cluster(shape=Shape(limits=limits))
+    a, lagging, _ = c.names
+    c.order("laptop first").expect_reply()
+    c.isolate(lagging)
+    for kind in ("PrepareOk", "CommitOk"):
+        c.lose(kind, dst=a)
+    for number in range(40):
+        c.order(f"laptop {number}")
+    c.run_for(5)
+    uncommitted = c.replica(a).head - c.replica(a).commit
+    assert uncommitted > 8
+    c.crash(a)
+    c.heal()
+    asked = c.copy("GetPrepares", src=lagging)
+    answers = c.hold("PrepareCopy", dst=lagging)
+    c.run_until(lambda: bool(answers.letters))
+    c.run_for(5)  # Less than a request is waited for.
+    wanted = [letter.message.wanted for letter in asked.letters if isinstance(letter.message, GetPrepares)]
+    assert len(wanted) <= requests_max
+    assert sum(map(len, wanted)) == min(uncommitted, 8 * requests_max)
+    answers.release()
+    c.await_primary(lagging)
+    assert c.replica(lagging).commit >= uncommitted
     c.restart(a)
     c.expect_same_state()
 

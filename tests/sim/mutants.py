@@ -12,7 +12,18 @@ from typing import Any
 import attrs
 import pytest
 
-from trio_pb.core import admission, normal, persistence, reads, recovery, replica, selection, sessions, view_change
+from trio_pb.core import (
+    admission,
+    normal,
+    persistence,
+    reads,
+    recovery,
+    repair,
+    replica,
+    selection,
+    sessions,
+    view_change,
+)
 from trio_pb.core.durable import Install, Scan, Superblock
 from trio_pb.core.messages import DoViewChange, EntryState, Envelope, PrepareCopy, Request, Status
 from trio_pb.core.ports import ApplyItem
@@ -242,6 +253,31 @@ def _lead_any_view(patch: Patch) -> None:
     patch.setattr(normal.Normal, "start_as_primary", mutant)
 
 
+def _ask_for_what_is_kept(patch: Patch) -> None:
+    """8.1: a backup asks for everything above a gap, also for what waits in its memory for the gap to close."""
+    ask: Callable[[repair.Repair, set[int]], None] = vars(repair.Repair)["_ask_above_head"]
+
+    def mutant(self: repair.Repair, in_flight: set[int]) -> None:
+        kept, self.ahead = self.ahead, {}
+        ask(self, in_flight)
+        self.ahead = kept
+
+    patch.setattr(repair.Repair, "_ask_above_head", mutant)
+
+
+def _ask_one_by_one(patch: Patch) -> None:
+    """8.1, INV-30: every missing body has a request of its own, however many there are."""
+    ask: Callable[[repair.Repair], None] = vars(repair.Repair)["_ask_bodies"]
+
+    def mutant(self: repair.Repair) -> None:
+        limits = self.state.options.limits
+        self.state.limits = attrs.evolve(limits, repair_requests_max=64, repair_wanted_max=1)
+        ask(self)
+        self.state.limits = limits
+
+    patch.setattr(repair.Repair, "_ask_bodies", mutant)
+
+
 MUTANTS: dict[str, Mutant] = {
     "ex_primary": _restarted_primary_resumes,
     "log_view first": _longest_log_wins,
@@ -259,4 +295,6 @@ MUTANTS: dict[str, Mutant] = {
     "copy vouched for": _take_any_copy,
     "durable view": _view_not_durable,
     "inherited is not committed": _lead_any_view,
+    "kept is not asked for": _ask_for_what_is_kept,
+    "repair budget": _ask_one_by_one,
 }

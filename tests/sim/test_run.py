@@ -47,7 +47,7 @@ def test_swarm_draws_every_kind_of_world() -> None:
     shapes = [draw_shape(Choices(seed)) for seed in range(300)]
     assert {shape.replicas for shape in shapes} == {1, 2, 3, 4, 5}
     assert {shape.clients for shape in shapes} == {1, 2, 3, 4, 5}
-    for name in ("crashes", "power_cuts", "pauses", "partitions"):
+    for name in ("crashes", "power_cuts", "pauses", "partitions", "ambushes"):
         assert len({getattr(shape.faults, name) > 0 for shape in shapes}) == 2
     for name in ("loss", "duplication", "spike"):
         assert len({getattr(shape.network, name) > 0 for shape in shapes}) == 2

@@ -96,8 +96,8 @@ class Buckets(Generic[K]):
     __slots__ = ("_buckets", "_digests", "_dirty", "_leaf_digests")
 
     def __init__(self) -> None:
-        empty: list[Bucket[K]] = [[] for _ in range(BUCKET_COUNT)]
-        self._buckets: Chunks[Bucket[K]] = Chunks(empty, _copy)
+        unwritten: Bucket[K] = []  # One for all: it is replaced by the first write to its place.
+        self._buckets: Chunks[Bucket[K]] = Chunks([unwritten] * BUCKET_COUNT, _copy)
         self._dirty: set[tuple[int, int]] = set()  # Bucket and leaf, written since the last digest.
         # Of the buckets written so far, by bucket: a new map, of which tests make very many, costs little.
         self._leaf_digests: dict[int, bytearray] = {}
@@ -150,5 +150,7 @@ class Buckets(Generic[K]):
         index, leaf = place
         bucket = self._buckets.writable(index)
         if not bucket:
-            bucket.extend({} for _ in range(LEAVES))
+            fresh: Bucket[K] = [{} for _ in range(LEAVES)]
+            self._buckets.replace(index, fresh)
+            return fresh[leaf]
         return bucket[leaf]

@@ -71,6 +71,11 @@ class Chunks(Generic[T]):
             self._births[index] = self._pins
         return self._chunks[index]
 
+    def replace(self, index: int, chunk: T) -> None:
+        """Put a new chunk, that nobody else holds, in the place of a chunk that is `writable`."""
+        assert self._births[index] >= self._newest_pin, "a pinned version holds this place's chunk"
+        self._chunks[index] = chunk
+
     def insert(self, index: int, chunk: T) -> None:
         """Put a new chunk, that nobody else holds, before chunk `index`."""
         self._chunks.insert(index, chunk)

@@ -11,12 +11,13 @@ from sim.run import RunReport, SweepReport, replay_command, sweep
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
 from trio_pb.errors import ConfigError
 
-__all__ = ["app"]
+__all__ = ["app", "unseen"]
 
 app = App(name="sim", help="Run clusters in simulation, each from a seed.")
 
 SEEDS = 100
 TEXT_WIDTH = 80
+ENOUGH_SEEDS = 300  # A sweep of so many meets everything that it is for.
 FAILURES_MAX = 10  # Enough to see a pattern; the rest of a broken build would say the same.
 
 # What a sweep must have had to prove anything, and the counters that tell.
@@ -71,6 +72,7 @@ def _fields(report: SweepReport) -> dict[str, object]:
         "failures": [_failure_fields(run) for run in report.failures],
         "committed_median": report.committed_median,
         **{name.replace(" ", "_"): report.counts[counter] for name, counter in TOTALS.items()},
+        "never_happened": report.never_happened,
         "counts": dict(sorted(report.counts.items())),
         "cpu_seconds": round(report.cpu_seconds, 3),
         "wall_seconds": round(report.wall_seconds, 3),
@@ -104,10 +106,27 @@ def _print(report: SweepReport) -> None:
     rest = sorted((name, count) for name, count in report.counts.items() if name not in TOTALS.values())
     if rest:
         print()
-        print(fill("also: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in rest), TEXT_WIDTH))
+        print(fill("also: " + ", ".join(f"{_words(name)} {count}" for name, count in rest), TEXT_WIDTH))
+    if report.never_happened:
+        print()
+        print(fill(unseen(report), TEXT_WIDTH))
     print()
     if report.failures:
         print(f"{len(report.failures)} of {report.seeds} seeds FAILED; each can be replayed by the command above.")
+    elif report.seeds == 1:
+        print(f"Every invariant held in seed {report.first_seed}.")
     else:
         last = report.first_seed + report.seeds - 1
         print(f"Every invariant held in all {report.seeds} seeds, {report.first_seed} to {last}.")
+
+
+def unseen(report: SweepReport) -> str:
+    """Say what never happened in these seeds, which therefore prove nothing about it."""
+    events = ", ".join(_words(event) for event in report.never_happened)
+    if report.seeds < ENOUGH_SEEDS:
+        return f"did not happen in so few seeds: {events}; a sweep of {ENOUGH_SEEDS} seeds meets all of it"
+    return f"NEVER HAPPENED, so this sweep says nothing about it: {events}"
+
+
+def _words(event: str) -> str:
+    return event.replace("_", " ")

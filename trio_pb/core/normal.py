@@ -97,10 +97,8 @@ class Normal:
     # --- Primary: ordering ----------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Make prepares of what is queued, as far as the pipeline allows (PROTOCOL 5.1)."""
+        """While we lead: make prepares of what is queued, as far as the pipeline allows (PROTOCOL 5.1)."""
         state, admission = self.state, self._admission
-        if not state.is_leading:
-            return
         if not admission.is_open:
             admission.try_open(self._commit_at_start)
         while admission.queue and self._has_room():
@@ -175,7 +173,7 @@ class Normal:
     def advance_commit(self) -> None:
         """R-COMMIT: what a replication quorum of this view acknowledged is committed."""
         state = self.state
-        if not state.is_primary:
+        if not state.is_primary or state.commit_max >= state.log.head:
             return
         self.acked_ops[state.replica] = self._persistence.ackable()
         marks = sorted((self.acked_ops.get(voter, 0) for voter in state.configuration.voters), reverse=True)
@@ -301,10 +299,10 @@ class Normal:
     def acknowledge(self) -> None:
         """R-ACK: one cumulative prepare_ok when more became durable."""
         state = self.state
-        if not state.is_backup or not state.is_live:
+        if not state.is_backup or not state.is_live or self._persistence.ackable() <= self._acked_sent:
             return
         ackable = self._ackable_id()
-        if ackable is None or ackable.op <= self._acked_sent:
+        if ackable is None:
             return
         self._acked_sent = ackable.op
         message = PrepareOk(ackable, self._round_heard, GENESIS_CHECKPOINT, self._execution.probe)

@@ -90,6 +90,24 @@ class Prepare:
         """blake2b-128 of the payload: the last field of the header, and of known width."""
         return self.header[-CHECKSUM_SIZE:]
 
+    def with_payload(self, payload: bytes) -> Prepare:
+        """The same entry with the payload that its header vouches for; the caller has compared the two."""
+        return Prepare(
+            self.header,
+            payload,
+            self.checksum,
+            self.cluster,
+            self.epoch,
+            self.view,
+            self.op,
+            self.parent,
+            self.commit,
+            self.timestamp,
+            self.count,
+            self.kind,
+            self.release,
+        )
+
     def requests(self) -> tuple[OrderedRequest, ...]:
         """The requests of a batch.
 

@@ -7,7 +7,7 @@ the one it has selected, not yet the one installed.
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 
 import attrs
 
@@ -58,7 +58,6 @@ class Repair:
         self._turn = 0  # Rotates over the sources.
         self._reading: dict[PrepareId, list[int]] = {}  # Record reads in flight -> peers that wait.
         self._serving: dict[int, _Serving] = {}
-        self._to_serve: deque[tuple[int, PrepareId]] = deque()
 
     @property
     def log(self) -> Log:
@@ -129,10 +128,9 @@ class Repair:
             top += 1
         low = max(unknown, top - IDS_MAX + 1)
         sources = [replica for replica in self._peers.sources() if self._peers.table[replica].commit >= top]
-        source = self._pick(sources)
-        if source is not None:
+        if sources:
             self._ids_asked_until = self.state.now_tick + self.state.timeouts.repair_ticks
-            self.state.send((source,), GetIds(low, top))
+            self.state.send((self._pick(sources),), GetIds(low, top))
 
     def on_ids(self, _envelope: Envelope, message: Ids) -> None:
         """Take identities that end in one that we know; anything else is another log's."""
@@ -154,30 +152,39 @@ class Repair:
         if budget <= 0 or log.appended_prefix - log.durable_prefix > state.limits.send_window_ops:
             return  # What our disk has not taken yet stays in memory: fetch no faster than it writes.
         in_flight = {op for asked in self._asked for op in asked.ops}
-        wanted_max = state.limits.repair_wanted_max
-        span = wanted_max * state.limits.repair_requests_max
+        span = state.limits.repair_wanted_max * state.limits.repair_requests_max
         low = max(log.appended_prefix, log.base.op) + 1
         missing = [op for op in log.missing(low, low + 2 * span, span) if op not in in_flight]
-        while missing and budget > 0:
-            chunk, missing = missing[:wanted_max], missing[wanted_max:]
-            budget -= 1
-            floor = self.candidate_base if self.candidate is not None else state.commit_max
-            self._ask([op for op in chunk if op <= floor], self._pick(self._peers.sources()))
-            self._ask_uncommitted([op for op in chunk if op > floor])
-        if budget > 0 and self.candidate is None and state.is_backup:
+        requests = self._requests_for(missing)[:budget]
+        for sources, ops in requests:
+            self._send_wanted(self._pick(sources), tuple((op, log.checksum(op)) for op in ops))
+        if len(requests) < budget and self.candidate is None and state.is_backup:
             self._ask_above_head(in_flight)
 
-    def _ask_uncommitted(self, ops: list[int]) -> None:
-        if not ops:
-            return
-        if self.candidate is None:
-            # What is not committed its primary has; a primary that lost it asks whoever acknowledged it.
-            is_ours = self.state.primary == self.state.replica
-            self._ask(ops, self._pick(self._peers.sources()) if is_ours else self.state.primary)
-            return
-        for op in ops:
-            others = [replica for replica in self.holders.get(op, ()) if replica != self.state.replica]
-            self._ask([op], self._pick(others))
+    def _requests_for(self, missing: list[int]) -> list[tuple[tuple[int, ...], list[int]]]:
+        """Whom to ask for what: ops with the same sources share requests, the lowest op first."""
+        state, wanted_max = self.state, self.state.limits.repair_wanted_max
+        anybody = tuple(self._peers.sources())
+        floor = self.candidate_base if self.candidate is not None else state.commit_max
+        requests: list[tuple[tuple[int, ...], list[int]]] = []
+        open_: dict[tuple[int, ...], list[int]] = {}  # The newest request to each group of sources.
+        for op in missing:
+            sources = anybody if op <= floor else self._sources_of_uncommitted(op, anybody)
+            if not sources:
+                continue
+            ops = open_.get(sources)
+            if ops is None or len(ops) == wanted_max:
+                ops = open_[sources] = []
+                requests.append((sources, ops))
+            ops.append(op)
+        return requests
+
+    def _sources_of_uncommitted(self, op: int, anybody: tuple[int, ...]) -> tuple[int, ...]:
+        state = self.state
+        if self.candidate is not None:
+            return tuple(replica for replica in self.holders.get(op, ()) if replica != state.replica)
+        # What is not committed its primary has; a primary that lost it asks whoever acknowledged it.
+        return anybody if state.primary == state.replica else (state.primary,)
 
     def _ask_above_head(self, in_flight: set[int]) -> None:
         """Ask the primary for ops above our head, whose identities only it can tell."""
@@ -188,10 +195,6 @@ class Repair:
         if wanted:
             self._send_wanted(self.state.primary, tuple((op, None) for op in wanted))
 
-    def _ask(self, ops: list[int], replica: int | None) -> None:
-        if ops and replica is not None:
-            self._send_wanted(replica, tuple((op, self.log.checksum(op)) for op in ops))
-
     def _send_wanted(self, replica: int, wanted: tuple[tuple[int, bytes | None], ...]) -> None:
         patience = self._patience.setdefault(replica, self.state.timeouts.repair_ticks)
         ops = frozenset(op for op, _ in wanted)
@@ -199,9 +202,7 @@ class Repair:
         self.state.counters["repair_requests"] += 1
         self.state.send((replica,), GetPrepares(wanted))
 
-    def _pick(self, sources: list[int]) -> int | None:
-        if not sources:
-            return None
+    def _pick(self, sources: Sequence[int]) -> int:
         self._turn += 1
         return sources[self._turn % len(sources)]
 

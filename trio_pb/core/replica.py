@@ -152,6 +152,7 @@ class Replica:
             (self.leadership.transfer_timeout, self.leadership.on_transfer_timeout),
         ]
         self._timers = tuple(timers)
+        self._timeouts = tuple([timer for timer, _ in timers])  # Looked through after every step.
 
     # --- The seam ---------------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class Replica:
     def next_deadline_tick(self) -> int:
         """The earliest tick at which a timer could fire."""
         earliest = min(self.repair.next_deadline_tick, self.reads.next_deadline_tick)
-        for timer, _ in self._timers:
+        for timer in self._timeouts:
             if timer.deadline_tick < earliest:
                 earliest = timer.deadline_tick
         return earliest
@@ -217,7 +218,8 @@ class Replica:
     def _settle(self) -> None:
         """Do what became possible, each room once, in the order in which one enables the next."""
         state = self.state
-        self._advance_birth()
+        if self.birth.has_work:
+            self._advance_birth()
         self.view_change.advance()
         self.leadership.advance()
         if state.is_primary:
@@ -228,9 +230,10 @@ class Replica:
         if state.applying < state.commit_max:
             self.execution.advance()
         self.reads.advance()
-        self.normal.pump()
-        if self.reads.round_is_due and state.is_leading:
-            self.normal.heartbeat()
+        if state.is_leading:
+            self.normal.pump()
+            if self.reads.round_is_due:
+                self.normal.heartbeat()
         self.repair.advance()
         self.persistence.flush()
 
@@ -348,7 +351,7 @@ class Replica:
 
     def _advance_birth(self) -> None:
         """Born: from now on we count (PROTOCOL 7.6)."""
-        if not (self.birth.has_work and self.birth.advance()):
+        if not self.birth.advance():
             return
         self.state.trace("born")
         is_first_primary = primary_of(self.state.view) == self.state.replica

@@ -3,10 +3,15 @@
 `async with connect([...]) as client` gives a `Client` that any number of tasks may use at once. All
 decisions are those of `core.cluster_client`; here are only streams, time and waiting. Inputs that are
 ready are taken in one step, and what a step sends to one replica leaves in one write.
+
+Submissions of many tasks become one step by waiting for the owner's next turn. Two things need no
+such turn, each of which would cost a task switch on the way of an order: what was read from a
+connection is a batch already, and a lone caller, who had the last answer to himself, has nobody to wait for.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +42,7 @@ from trio_pb.core.client_ports import (
 from trio_pb.core.cluster_client import ClusterClient
 from trio_pb.core.messages import Greeted, ReadMode, Reject, Reply, StatusReport
 from trio_pb.driver.addresses import parse_address
+from trio_pb.driver.clock import Alarm
 from trio_pb.driver.incoming import Incoming
 from trio_pb.driver.outgoing import Outgoing
 from trio_pb.driver.peer_link import dial_tcp
@@ -164,11 +170,13 @@ class Client:
         self._room = trio.Semaphore(in_flight_max)
         self._start = trio.current_time()
         self._inputs: list[ClientInput] = []
-        self._wake = trio.Event()
+        self._owner = trio.lowlevel.ParkingLot()  # Where the task of `run` waits.
+        self._alarm = Alarm()
+        self._last_completed = 0  # Outcomes of the last step that had any.
         self._greeted = trio.Event()
         self._is_closed = False
         self._next_token = 1
-        self._waiting: dict[int, trio.lowlevel.Task] = {}  # By token.
+        self._waiting: dict[int, trio.lowlevel.Task | None] = {}  # By token; None: it is running, and waits next.
         self._outcomes: dict[int, Success | Failure] = {}  # Of tasks that are about to run.
         self._connections: dict[str, _Connection] = {}  # By address.
         self._touched: dict[str, Outgoing] = {}  # With frames of this step.
@@ -259,7 +267,13 @@ class Client:
                 raise NotSentError("the client is closed")
             token = self._next_token
             self._next_token += 1
-            self._put(make(token, round((deadline - self._start) * 1000)))
+            submission = make(token, round((deadline - self._start) * 1000))
+            if not self._waiting and self._last_completed == 1:  # A lone caller.
+                self._waiting[token] = None
+                self._inputs.append(submission)
+                self._step()
+            else:
+                self._put(submission)
             result = await self._wait(token)
         finally:
             self._room.release()
@@ -270,6 +284,10 @@ class Client:
 
     async def _wait(self, token: int) -> Success | Failure:
         """Wait for the outcome of `token`; a cancelled wait tells the machine."""
+        if token in self._outcomes:  # Refused in the step that we took ourselves.
+            result = self._outcomes.pop(token)
+            await trio.lowlevel.checkpoint()
+            return result
 
         def abort(_: object) -> trio.lowlevel.Abort:
             del self._waiting[token]
@@ -286,36 +304,44 @@ class Client:
     async def run(self) -> None:
         """Step the machine whenever there is something to take, until cancelled."""
         try:
-            while True:
-                self._carry_out(self._machine.step(self._now_ms(), self._take()))
-                if self._machine.cluster is not None:
-                    self._greeted.set()
-                deadline_ms = self._machine.next_deadline_ms
-                deadline = float("inf") if deadline_ms is None else self._start + deadline_ms / 1000
-                with trio.move_on_at(deadline):
-                    await self._wake.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._alarm.run, self._wake)
+                while True:
+                    self._step()
+                    await self._owner.park()
         finally:
             self._close()
 
-    def _put(self, item: ClientInput) -> None:
-        self._inputs.append(item)
-        self._wake.set()
-
-    def _take(self) -> list[ClientInput]:
+    def _step(self) -> None:
+        """Give the machine all that is ready; between two checkpoints, in whatever task."""
+        if self._is_closed:
+            return
         inputs, self._inputs = self._inputs, []
-        if self._wake.is_set():
-            self._wake = trio.Event()
-        return inputs
+        self._carry_out(self._machine.step(self._now_ms(), inputs))
+        if self._machine.cluster is not None:
+            self._greeted.set()
+        deadline_ms = self._machine.next_deadline_ms
+        self._alarm.set(math.inf if deadline_ms is None else self._start + deadline_ms / 1000)
+
+    def _put(self, item: ClientInput) -> None:
+        if not self._inputs:  # Else the owner was woken already: what is in there without that is stepped at once.
+            self._wake()
+        self._inputs.append(item)
+
+    def _wake(self) -> None:
+        self._owner.unpark_all()
 
     def _now_ms(self) -> int:
         return int((trio.current_time() - self._start) * 1000 + CLOCK_SLACK_MS)
 
     def _carry_out(self, outputs: Iterable[ClientOutput]) -> None:
+        completed = 0
         for output in outputs:
             if type(output) is Transmit:
                 self._transmit(output)
             elif type(output) is Completed:
                 self._complete(output)
+                completed += 1
             elif type(output) is Connect:
                 connection = self._connections[output.address] = _Connection(output.address)
                 self._nursery.start_soon(self._serve, connection)
@@ -325,6 +351,8 @@ class Client:
         for outgoing in self._touched.values():
             outgoing.flush()
         self._touched.clear()
+        if completed:
+            self._last_completed = completed
 
     def _transmit(self, output: Transmit) -> None:
         outgoing = self._connections[output.address].outgoing
@@ -334,16 +362,18 @@ class Client:
         self._touched[output.address] = outgoing
 
     def _complete(self, output: Completed) -> None:
-        task = self._waiting.pop(output.token, None)
-        if task is not None:  # Else its call was cancelled.
-            self._outcomes[output.token] = output.outcome
+        if output.token not in self._waiting:
+            return  # Its call was cancelled.
+        task = self._waiting.pop(output.token)
+        self._outcomes[output.token] = output.outcome
+        if task is not None:
             trio.lowlevel.reschedule(task)
 
     def _close(self) -> None:
         """End what tasks outside of the block still wait for, with what is certain of it."""
         self._is_closed = True
         cancels = [Cancel(token) for token in self._waiting]
-        for output in self._machine.step(self._now_ms(), [*self._take(), *cancels]):
+        for output in self._machine.step(self._now_ms(), [*self._inputs, *cancels]):
             if type(output) is Completed:
                 self._complete(output)
 
@@ -388,10 +418,13 @@ class Client:
             while messages := await incoming.receive():
                 if self._connections.get(connection.address) is not connection:
                     break
+                received: list[ClientInput] = []
                 for envelope, message in messages:
                     if not isinstance(message, Greeted | Reply | Reject | StatusReport):
                         return f"a replica sent us a {type(message).__name__}"
-                    self._put(Received(connection.address, envelope, message))
+                    received.append(Received(connection.address, envelope, message))
+                self._inputs += received
+                self._step()
         except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError) as error:
             return str(error) or "connection broken"
         return "connection closed by the replica"

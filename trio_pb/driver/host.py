@@ -1,8 +1,10 @@
 """One task owns one replica: it takes what is ready, steps, and carries out what comes of it.
 
-A turn is synchronous, so it is atomic: nothing in it waits for storage, sockets or other tasks.
+A turn is synchronous, so it is atomic: nothing in it waits for sockets or other tasks, nor for a slow
+disk. Hence it may as well be taken in the task of a reader that asked for it `now` (`driver.inbox`).
 Within a turn: frames to peers leave first, then storage work goes to its thread, then the state
-machine executes; its results are fed to another step of the same turn; replies leave last.
+machine executes; its results are fed to another step of the same turn; replies leave last. On a fast
+disk, storage work is done after all that, in the same turn, and so are the steps that it completes.
 """
 
 from __future__ import annotations
@@ -108,8 +110,8 @@ class ReplicaHost:
         self._durability = durability
         self._alarm = Alarm()
         self._last_tick = 0  # Of the last Tick.
-        self._storage_work: list[StorageWork] = []  # Of the step being carried out.
-        self._machine_work: list[Apply | Query] = []  # Likewise.
+        self._storage_work: list[StorageWork] = []  # Of the steps of this turn.
+        self._machine_work: list[Apply | Query] = []  # Of the step being carried out.
         self._client_envelope: Envelope | None = None  # Made once per step that answers clients.
         self._transfer_done = trio.Event()
         self._turned = trio.lowlevel.ParkingLot()
@@ -144,11 +146,14 @@ class ReplicaHost:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._alarm.run, self._inbox.ring)
+            self._inbox.offer_turns(self._turn_now)
             try:
                 while True:
                     self._turn(await self._inbox.take_all())
             except ReplicaStoppedError as error:
                 stopped = error
+            finally:
+                self._inbox.offer_turns(None)
             nursery.cancel_scope.cancel()
         raise stopped  # Out here, so that no exception group wraps it.
 
@@ -162,6 +167,13 @@ class ReplicaHost:
             await self._turned.park()
 
     # --- A turn -------------------------------------------------------------------------------
+
+    def _turn_now(self, inputs: list[Input]) -> None:
+        """Take a turn in the task of whoever put `inputs`; what it raises belongs to ours."""
+        try:
+            self._turn(inputs)
+        except BaseException as error:
+            self._inbox.fail(error)
 
     def _turn(self, inputs: list[Input]) -> None:
         """Feed `inputs`, and whatever executing the outputs gives, until nothing is left to do."""
@@ -177,17 +189,27 @@ class ReplicaHost:
             self._client_envelope = None
             self._transport.flush_peers()
             # After the sends: from here on the disk thread competes with us for the interpreter.
-            if self._storage_work:
+            if self._storage_work and not self._disk.may_work_here:
                 self._disk.put(self._storage_work)
                 self._storage_work.clear()
             inputs = [self._execute(work) for work in self._machine_work]
             self._machine_work.clear()
+            if not inputs and self._storage_work:
+                self._transport.flush_clients()  # Replies do not wait for what was ordered after them.
+                inputs = self._work_here()
         self._transport.flush_clients()
         # A deadline in the past waits for the next tick: without one no timer can fire.
         self._alarm.set(self._clock.time_of(max(self._core.next_deadline_tick, now_tick + 1)))
         self.turns += 1
         if self._turned:
             self._turned.unpark_all()
+
+    def _work_here(self) -> list[Input]:
+        """Have storage work done while we wait; its completions are the next step of this turn."""
+        done = list(self._disk.work_here(self._storage_work))
+        self._storage_work.clear()
+        self._durability.note_completions(done)
+        return done
 
     def _execute(self, work: Apply | Query) -> Input:
         if type(work) is Apply:

@@ -1,6 +1,13 @@
-"""Frames on their way in over one connection, decoded chunk by chunk."""
+"""Frames on their way in over one connection, decoded chunk by chunk.
+
+A socket is read by its descriptor once it is readable: Trio's own receive first tries without
+waiting, which for a partner that answers one message with one costs a failed system call, an
+exception and an asynchronous context manager per message.
+"""
 
 from __future__ import annotations
+
+import os
 
 import trio
 
@@ -17,6 +24,7 @@ class Incoming:
 
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
         self._stream = stream
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._reader = FrameReader()
         self.bytes_received = 0
         self.frames_unknown = 0  # Of kinds that a later release may have: dropped (PROTOCOL 3.1).
@@ -27,9 +35,10 @@ class Incoming:
         Raises:
             RemoteProtocolError: the bytes are no frames of ours; the connection is spent.
             trio.BrokenResourceError: the connection broke.
+            trio.ClosedResourceError: it was closed on our side.
         """
         while True:
-            data = await self._stream.receive_some(CHUNK_SIZE)
+            data = await self._receive_chunk()
             if not data:
                 return []
             self.bytes_received += len(data)
@@ -42,3 +51,16 @@ class Incoming:
                     messages.append(message)
             if messages:
                 return messages
+
+    async def _receive_chunk(self) -> bytes | bytearray:
+        """Wait for bytes and return them; b"" at the end."""
+        if self._socket is None:
+            return await self._stream.receive_some(CHUNK_SIZE)
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return os.read(self._socket.fileno(), CHUNK_SIZE)
+            except BlockingIOError:
+                continue  # Readiness is a hint.
+            except OSError as error:
+                raise trio.BrokenResourceError(f"socket connection broken: {error}") from error

@@ -260,5 +260,6 @@ class _Server:
             **self._transport.counters,
             "peer_frames_dropped": self._transport.peer_frames_dropped,
             "peer_messages_dropped": self._inbox.peer_messages_dropped,
+            "storage_jobs_in_loop": self._disk.jobs_here,
             "turns": self._replica_host.turns,
         }

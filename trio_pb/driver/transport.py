@@ -180,7 +180,8 @@ class Transport:
                     if envelope.replica != peer or type(message) not in PEER_MESSAGES:
                         raise RemoteProtocolError(f"replica {peer} sent what is not its own to send")
                     inputs.append(FromPeer(envelope, message))  # type: ignore[arg-type] # Told by the set above.
-                self._inbox.put_peer(inputs, incoming.bytes_received - taken)
+                # A backup hears of one peer only, and to a primary the first answer matters most.
+                self._inbox.put_peer(inputs, incoming.bytes_received - taken, now=True)
                 taken = incoming.bytes_received
                 messages = await incoming.receive()
 
@@ -225,7 +226,7 @@ class Transport:
                         await self._refuse(connection, refusal)
                         return
                 if inputs and not self._closing:
-                    self._inbox.put_clients(inputs)
+                    self._inbox.put_clients(inputs, now=len(self._clients) == 1)
                     if self._inbox.is_crowded():
                         await self._inbox.wait_for_room()
                 messages = await incoming.receive()

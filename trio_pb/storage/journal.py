@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-import attrs
-
 from trio_pb.core.durable import RecordHeader
 from trio_pb.core.prepare import CHECKSUM_SIZE, HEADER_SIZE_MAX, Prepare, PrepareId, checksum_of, parse_header
 from trio_pb.errors import RemoteProtocolError
@@ -104,7 +102,7 @@ def read_record(data: bytes, nonce: bytes, offset: int, start: int = 0) -> Recor
     payload = data[start + RECORD_HEAD_SIZE : start + size]
     if len(payload) != payload_size or checksum_of(payload) != digest:
         return None
-    return Record(offset, _padded(size), attrs.evolve(prepare, payload=payload))
+    return Record(offset, _padded(size), prepare.with_payload(payload))
 
 
 def scan_segment(data: bytes, nonce: bytes) -> Iterator[Record]:

@@ -97,7 +97,8 @@ def encode(proof: Proof) -> bytes:
     assert count <= CHECKSUMS_MAX, f"{count} checksums in a proof, at most {CHECKSUMS_MAX}"
     assert proof.commit.op <= proof.acked, "a proof's commit is at or below its watermark"
     # A list: encoding a map costs 11 us more, with every group commit.
-    return canonical.encode([proof.sequence, proof.log_view, proof.acked, proof.checksums, proof.commit])
+    commit = [proof.commit.op, proof.commit.checksum]
+    return canonical.encode([proof.sequence, proof.log_view, proof.acked, proof.checksums, commit])
 
 
 def decode(data: bytes) -> Proof | None:

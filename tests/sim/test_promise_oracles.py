@@ -1,0 +1,221 @@
+"""Each oracle on what was promised and what is durable fires on its violation, and only then."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from sim.oracles import invariants as inv
+from sim.oracles import promises
+from sim.oracles.survival import AnsweredSurvives
+from sim.oracles.watch import Oracle
+from tests.sim.oracle_world import (
+    GENESIS,
+    ONE,
+    OTHER_ONE,
+    TWO,
+    VIEW,
+    World,
+    do_view_change,
+    image,
+    prepare_at,
+    prepare_message,
+    prepare_ok,
+    start_view,
+    violates,
+)
+from trio_pb.core import messages as m
+from trio_pb.core.durable import Install, RecordHeader, Scan
+from trio_pb.core.ports import Requires, Start, SuperblockWrite, ToClient
+from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareId
+
+
+def test_inv_8_acknowledged_without_record() -> None:
+    """An acknowledgement before the flush; after it the same one is fine."""
+    w = World(promises.AcknowledgedIsDurable)
+    with violates("INV-8"):
+        w.send(2, prepare_ok(ONE))
+    w.make_durable(2, ONE)
+    w.send(2, prepare_ok(ONE))
+
+
+def test_inv_8_acknowledged_without_what_is_below() -> None:
+    """The record of the op is durable, one below it is not."""
+    w = World(promises.AcknowledgedIsDurable)
+    w.make_durable(2, TWO)
+    with violates("INV-8"):
+        w.send(2, prepare_ok(TWO))
+
+
+def test_inv_8_acknowledged_without_proof() -> None:
+    """Records without a durable watermark bind nobody."""
+    w = World(promises.AcknowledgedIsDurable)
+    w.make_durable(2, ONE, proof=False)
+    with violates("INV-8"):
+        w.send(2, prepare_ok(ONE))
+
+
+def test_inv_9_log_offered_before_the_view_is_durable() -> None:
+    """A do_view_change runs ahead of the disk."""
+    w = World(promises.ViewPromisesKept)
+    with violates("INV-9"):
+        w.send(2, do_view_change(), view=5)
+
+
+def test_inv_9_acknowledged_after_a_later_offer() -> None:
+    """An acknowledgement of view 1 after the log went to view 5."""
+    w = World(promises.ViewPromisesKept)
+    w.watch.image(2, SuperblockWrite(1, image(2, view=5)))
+    w.watch.image_done(2, 1)
+    w.send(2, do_view_change(), view=5)
+    with violates("INV-9"):
+        w.send(2, prepare_ok(ONE), view=1)
+
+
+def test_inv_10_view_starts_without_its_log() -> None:
+    """A start_view names an entry that its sender's disk does not hold."""
+    w = World(promises.ViewPromisesKept)
+    w.make_durable(1, ONE)
+    with violates("INV-10"):
+        w.send(1, start_view(ONE, TWO))
+
+
+def test_inv_11_commit_without_quorum() -> None:
+    """One disk is no quorum of three; two are."""
+    w = World(promises.CommittedIsHeldByQuorum)
+    w.make_durable(1, ONE)
+    w.make_durable(2, ONE)
+    w.commit(1, ONE)
+    w.make_durable(1, TWO)
+    with violates("INV-11"):
+        w.commit(1, TWO)
+
+
+def test_inv_12_reply_before_commit() -> None:
+    """A client hears of an op that is not committed."""
+    w = World(inv.RepliesAreCommitted)
+    reply = m.Reply(bytes(16), 1, 1, 1, VIEW, 1, False, b"")
+    with violates("INV-12"):
+        w.watch.to_client(1, ToClient(1, reply))
+
+
+@pytest.mark.parametrize(("start", "rule"), [((), "short"), ((OTHER_ONE,), "other")])
+def test_new_log_without_committed_op(start: tuple[Prepare, ...], rule: str) -> None:
+    """A view starts with a log that lost, or replaced, a committed op."""
+    w = World(promises.NewLogKeepsCommitted)
+    w.commit(1, ONE)
+    with violates("new log"):
+        w.send(2, start_view(*start), view=2)
+
+
+def test_inv_13_denial_of_an_acknowledged_op() -> None:
+    """A replica denies what it acknowledged; denying what lies above is fine."""
+    w = World(promises.DenialsAreTrue)
+    w.send(2, prepare_ok(ONE))
+    w.send(2, do_view_change(m.LogEntry(2, None, m.EntryState.NACK)))
+    with violates("INV-13"):
+        w.send(2, do_view_change(m.LogEntry(1, None, m.EntryState.NACK)))
+    with violates("INV-13"):
+        w.send(2, do_view_change(), op=0)
+
+
+def test_inv_13_install_releases_a_promise() -> None:
+    """After an install that left the op out, denying it is right."""
+    w = World(promises.DenialsAreTrue)
+    w.send(2, prepare_ok(ONE))
+    install = Install(base=GENESIS.id, checksums=(OTHER_ONE.checksum,))
+    w.watch.image(2, SuperblockWrite(1, image(2, view=2, log_view=2, install=install)))
+    w.watch.image_done(2, 1)
+    w.send(2, do_view_change(m.LogEntry(1, ONE.checksum, m.EntryState.NACK)), view=3)
+
+
+def test_inv_29_durable_record_is_gone() -> None:
+    """A restart does not find what was flushed."""
+    w = World(promises.DurableStays)
+    w.make_durable(2, ONE)
+    proof = w.facts.disks[2].proof
+    record = RecordHeader(ONE.op, ONE.checksum, ONE.parent, ONE.view, ONE.commit)
+    whole = Scan(proof, True, (record,))
+    w.watch.start(2, Start(image(2), whole), whole)
+    for scan in (Scan(proof, True, ()), attrs.evolve(whole, proof=None)):
+        with violates("INV-29"):
+            w.watch.start(2, Start(image(2), scan), scan)
+
+
+def test_inv_31_requirement_not_met() -> None:
+    """A message requires a view, or a watermark, that is not durable."""
+    w = World(promises.RequirementsHold)
+    w.send(1, m.GetStartView(1), requires=Requires(1, 1, 0))
+    with violates("INV-31"):
+        w.send(1, m.GetStartView(1), requires=Requires(2, 1, 0))
+    with violates("INV-31"):
+        w.send(1, m.GetStartView(1), requires=Requires(1, 1, 1))
+
+
+def test_holders_know_the_ones_below() -> None:
+    """A disk holds an op only together with everything below it."""
+    w = World(Oracle)
+    w.make_durable(1, ONE, TWO)
+    w.make_durable(2, TWO)
+    assert w.facts.holders(PrepareId(2, TWO.checksum)) == [1]
+
+
+def test_inv_12_answered_op_on_too_few_disks() -> None:
+    """An answer whose op a quorum of disks could forget; held by a replication quorum, no quorum can."""
+    w = World(AnsweredSurvives)
+    client = bytes(16)
+    order = prepare_at(1, GENESIS, requests=[OrderedRequest(client, 1, 1, 2, b"order")])
+    w.facts.register(order)
+    w.commit(1, order)
+    answer = ToClient(1, m.Reply(client, 1, 1, 1, VIEW, 1, False, b""))
+    w.make_durable(1, order)
+    with violates("INV-12"):
+        w.watch.to_client(1, answer)
+    survives = World(AnsweredSurvives)
+    survives.facts.register(order)
+    survives.commit(1, order)
+    survives.make_durable(1, order)
+    survives.make_durable(2, order)
+    survives.watch.to_client(1, answer)
+
+
+def test_inv_29_watermark_falls() -> None:
+    """An install forgets an acknowledgement that the new log keeps; so does a restart."""
+    w = World(promises.WatermarkStays)
+    w.make_durable(2, ONE)
+    w.send(2, prepare_ok(ONE))
+    keeps = Install(base=GENESIS.id, checksums=(ONE.checksum,), ack_floor=1, proof_base=9 << 32)
+    w.watch.image(2, SuperblockWrite(1, image(2, view=2, log_view=2, install=keeps)))
+    w.watch.image_done(2, 1)
+    forgets = attrs.evolve(keeps, ack_floor=0)
+    w.watch.image(2, SuperblockWrite(2, image(2, view=3, log_view=3, install=forgets)))
+    with violates("INV-29"):
+        w.watch.image_done(2, 2)
+
+
+def test_provenance_entry_of_another_view() -> None:
+    """A replica acknowledges above its view's first log what an older view ordered."""
+    w = World(promises.EntriesOfTheirView)
+    w.send(2, prepare_ok(ONE))
+    with violates("provenance"):
+        stranger = prepare_at(1, GENESIS, view=VIEW - 1)
+        w.facts.register(stranger)
+        w.send(2, prepare_ok(stranger))
+
+
+def test_decision_for_an_older_log() -> None:
+    """A new primary begins with entries that only a log older than its own has."""
+    w = World(promises.NewestLogWins)
+    old = prepare_at(1, GENESIS, view=0)
+    w.send(0, prepare_message(old), view=0)
+    w.send(1, prepare_message(ONE))
+    for number, prepare in ((1, ONE), (2, old)):
+        view = 2 + 1024 * number
+        install = Install(base=GENESIS.id, checksums=(prepare.checksum,))
+        w.facts.disks[2].superblock = image(2)
+        w.watch.image(2, SuperblockWrite(number, image(2, view=view, log_view=view, install=install)))
+        if prepare is ONE:
+            w.watch.image_done(2, number)
+        else:
+            with violates("decision"):
+                w.watch.image_done(2, number)
