@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 
 from sim.choices import Choices
@@ -21,8 +22,10 @@ from sim.replica import SimReplica
 from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
 from sim.workload import History
+from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.messages import ClientMessage
 from trio_pb.core.replica import Replica
+from trio_pb.errors import StorageError
 from trio_pb.storage.disk import run
 from trio_pb.storage.store import Store, format_directory
 
@@ -47,6 +50,7 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         invariants.EqualStates(facts),
         invariants.EligibleVoters(facts),
         invariants.Bounds(facts, shape.limits),
+        invariants.CheckpointsAgree(facts),
         invariants.CrashesLeaveNoFault(facts),
         invariants.RepliesAreCommitted(facts),
         AnsweredSurvives(facts),
@@ -93,6 +97,8 @@ class SimCluster:
             run(disk.after_power_cut(), Store(segment_size=shape.segment_size).open()).superblock for disk in disks
         ]
         facts = Facts(self.cluster_id, images)
+        for number in facts.disks:
+            facts.disks[number].examine = partial(self._examine, number)
         self.executed = ExecutedOnce(facts, shape.limits.sessions_max)
         self.watch = Watch(facts, all_oracles(facts, shape, self.executed))
         options = shape.options(self.seed)
@@ -252,6 +258,16 @@ class SimCluster:
 
     def _bytes16(self, *what: str | int) -> bytes:
         return blake2b(repr((self.seed, *what)).encode(), digest_size=16).digest()
+
+    def _examine(self, number: int) -> tuple[Superblock, Scan] | None:
+        """What opening a replica's disk would find after a power cut now; None when it would not open."""
+        try:
+            start = run(
+                self.replicas[number].disk.after_power_cut(), Store(segment_size=self.shape.segment_size).open()
+            )
+        except StorageError:
+            return None
+        return start.superblock, start.scan
 
     def _formatted_disk(self, number: int) -> FakeDisk:
         disk = FakeDisk(number, self.choices)

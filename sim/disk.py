@@ -5,21 +5,28 @@ Each step of a job is an event of its own in the world, so a crash falls between
 its file. What a power cut makes of an unflushed write is decided per write: kept, lost, or torn, which
 keeps some of its 512-byte sectors and loses others. A crash of the process alone loses nothing, and
 makes nothing durable either.
+
+It can also fail and decay, when told to (`sim.disk_faults` decides when): sectors rot or cannot be read,
+writes go astray or nowhere, a flush fails and the pages that it was to save count as clean from then on
+(so that reads show what the medium never got), files vanish, and there is no room for more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import attrs
 
 from sim.choices import Choices, Key
+from trio_pb.errors import DiskFullError, StorageError
 from trio_pb.storage import disk as steps
 from trio_pb.storage.disk import Step
 
-__all__ = ["SECTOR_SIZE", "FakeDisk"]
+__all__ = ["ALWAYS", "SECTOR_SIZE", "FakeDisk", "Place"]
 
 SECTOR_SIZE = 512
+ALWAYS = 1 << 60  # Reads that a sector fails: until it is written again.
 _KEPT, _LOST, _TORN = 0, 1, 2
 
 
@@ -32,6 +39,11 @@ class _Write:
     data: bytes
     before: bytearray  # Shorter than `data` where the file was shorter.
 
+    @property
+    def end(self) -> int:
+        """Offset behind it."""
+        return self.offset + len(self.data)
+
 
 @attrs.define
 class _File:
@@ -40,6 +52,20 @@ class _File:
     data: bytearray
     entry_durable: bool  # Whether the directory would still name it after a power cut.
     unflushed: list[_Write] = attrs.field(factory=list[_Write])
+    dropped: list[_Write] = attrs.field(factory=list[_Write])  # A flush of them failed; none will cover them again.
+    unreadable: dict[int, int] = attrs.field(factory=dict[int, int])  # Sector -> reads of it that fail yet.
+
+    @property
+    def at_stake(self) -> list[_Write]:
+        """What a power cut may take, oldest first."""
+        return self.dropped + self.unflushed if self.dropped else self.unflushed
+
+
+class Place(NamedTuple):
+    """Where a write ends up instead of its own place; None as a file: nowhere."""
+
+    file: str | None
+    offset: int
 
 
 class FakeDisk:
@@ -53,6 +79,11 @@ class FakeDisk:
         self._writes = 0
         self._power_cuts = 0
         self._pending: Step | None = None  # Begun, not finished.
+        self._error: StorageError | None = None  # What the pending step ends with.
+        self.is_full = False  # No file grows, and no new one finds room.
+        # Asked about every write while it is set: where it goes instead, None for its own place.
+        self.divert: Callable[[steps.Write], Place | None] | None = None
+        self.fail_after: int | None = None  # So many writes and flushes from now, the next one fails.
         self._finishers: dict[type[Step], Callable[[Step], object]] = {
             steps.Write: self._finish_write,
             steps.Read: self._finish_read,
@@ -74,20 +105,33 @@ class FakeDisk:
         """Hand a step to the device. A write may reach the medium from now on; nothing else has happened."""
         assert self._pending is None, "one step at a time"
         self._pending = step
+        kind = type(step)
+        if self.fail_after is not None and (kind is steps.Write or kind is steps.Flush):
+            self._count_down(step)
+        if self._error is None and self.is_full and self._needs_room(step):
+            self._error = DiskFullError(f"disk {self.owner} is full")
         if type(step) is steps.Write:
-            self._write(step)
+            self._write(step) if self._error is None else self._write_part(step)
 
     def finish(self) -> object:
-        """Complete the step that was begun and return its result."""
+        """Complete the step that was begun and return its result.
+
+        Raises:
+            DiskFullError: there is no room.
+            StorageError: the device failed.
+        """
         step = self._pending
         assert step is not None, "no step was begun"
         self._pending = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         return self._finishers[type(step)](step)
 
     @property
     def is_clean(self) -> bool:
         """Whether a power cut now would lose nothing."""
-        return not any(file.unflushed or not file.entry_durable for file in self._files.values())
+        return not any(file.unflushed or file.dropped or not file.entry_durable for file in self._files.values())
 
     @property
     def writes(self) -> int:
@@ -115,7 +159,7 @@ class FakeDisk:
                 del self._files[name]
                 continue
             file.entry_durable = True
-            if file.unflushed:
+            if file.at_stake:
                 self._decide_fates(file)
 
     def after_power_cut(self) -> FakeDisk:
@@ -124,21 +168,22 @@ class FakeDisk:
         for name, file in self._files.items():
             if file.entry_durable:
                 data = bytearray(file.data)
-                _roll_back(data, file.unflushed)
-                survivor._files[name] = _File(data, entry_durable=True)
+                _roll_back(data, file.at_stake)
+                survivor._files[name] = _File(data, entry_durable=True, unreadable=dict(file.unreadable))
         return survivor
 
     def _settle_pending(self) -> None:
         """Decide whether a step in progress still took place; by default it did not."""
         step, self._pending = self._pending, None
-        if step is None or type(step) in (steps.Write, steps.Read, steps.ListFiles, steps.Flush):
+        error, self._error = self._error, None
+        if error is not None or step is None or type(step) in (steps.Write, steps.Read, steps.ListFiles, steps.Flush):
             return  # The write's sectors have fates of their own; an unfinished flush promises nothing.
         if self._choices.flag(("step took place", self.owner, self._power_cuts, self._writes), 0.5):
             self._finishers[type(step)](step)
 
     def _decide_fates(self, file: _File) -> None:
-        writes = file.unflushed
-        file.unflushed = []
+        writes = file.at_stake
+        file.unflushed, file.dropped = [], []
         fates = [self._fate(write) for write in writes]
         if not any(fates):
             return
@@ -157,7 +202,7 @@ class FakeDisk:
     def _tear(self, file: _File, write: _Write) -> None:
         key: Key = ("torn sectors", self.owner, write.number)
         kept = self._choices.number(key, 0, (1 << 32) - 1, 0)
-        end = write.offset + len(write.data)
+        end = write.end
         sector = write.offset - write.offset % SECTOR_SIZE
         index = 0
         while sector < end:
@@ -167,9 +212,95 @@ class FakeDisk:
             sector += SECTOR_SIZE
             index += 1
 
+    # --- Failing and decaying -------------------------------------------------------------------
+
+    def files(self, folder: str) -> list[str]:
+        """Every file in `folder` ("log/"), or the file of that name, if it is there."""
+        return sorted(
+            name for name in self._files if name == folder or (folder[-1:] == "/" and name.startswith(folder))
+        )
+
+    def sectors_in_use(self, file: str) -> list[int]:
+        """The sectors that hold anything, and of which nothing waits for a flush."""
+        held = self._files[file]
+        covered = {
+            sector
+            for write in held.at_stake
+            for sector in range(write.offset // SECTOR_SIZE, -(-write.end // SECTOR_SIZE))
+        }
+        blank = bytes(SECTOR_SIZE)
+        count = -(-len(held.data) // SECTOR_SIZE)
+        used = (
+            sector for sector in range(count) if not blank.startswith(held.data[sector * SECTOR_SIZE :][:SECTOR_SIZE])
+        )
+        return [sector for sector in used if sector not in covered]
+
+    def size_of(self, file: str) -> int:
+        """Bytes of a file; 0 when there is none."""
+        held = self._files.get(file)
+        return 0 if held is None else len(held.data)
+
+    def rot(self, file: str, sector: int) -> None:
+        """A sector changes by itself."""
+        data = self._files[file].data
+        start = sector * SECTOR_SIZE
+        data[start : start + SECTOR_SIZE] = bytes(255 - byte for byte in data[start : start + SECTOR_SIZE])
+
+    def make_unreadable(self, file: str, sector: int, reads: int = ALWAYS) -> None:
+        """The next `reads` reads of a sector fail, until it is written again."""
+        self._files[file].unreadable[sector] = reads
+
+    def contents(self, file: str, offset: int, size: int) -> bytes:
+        """What stands in a place."""
+        return bytes(self._files[file].data[offset : offset + size])
+
+    def overwrite(self, file: str, offset: int, data: bytes) -> None:
+        """A place changes by itself to `data`."""
+        self._files[file].data[offset : offset + len(data)] = data
+
+    def lose_file(self, file: str) -> None:
+        """A file is gone, with all that it held."""
+        self._files.pop(file, None)
+
+    def _count_down(self, step: Step) -> None:
+        assert self.fail_after is not None
+        if self.fail_after > 0:
+            self.fail_after -= 1
+            return
+        self.fail_after = None
+        self._error = StorageError(f"disk {self.owner}: input/output error")
+        file = self._files.get(step.file) if isinstance(step, steps.Flush) else None
+        if file is not None:
+            file.dropped += file.unflushed
+            file.unflushed = []
+
+    def _needs_room(self, step: Step) -> bool:
+        if type(step) is steps.Write:
+            return step.offset + len(step.data) > self.size_of(step.file)
+        return type(step) is steps.Allocate
+
+    def _write_part(self, step: steps.Write) -> None:
+        """A write that failed may have left some of its bytes."""
+        room = self.size_of(step.file) - step.offset
+        kept = self._choices.number(("failed write keeps", self.owner, self._writes), 0, 8, 0) * SECTOR_SIZE
+        if 0 < kept <= min(room, len(step.data)):
+            self._write(steps.Write(step.file, step.offset, step.data[:kept]))
+
+    def _write_astray(self, place: Place, data: bytes) -> None:
+        """The medium takes a write for another place: at once, and what stands there is lost."""
+        self._writes += 1
+        held = self._files.get(place.file) if place.file is not None else None
+        if held is not None:
+            end = min(place.offset + len(data), len(held.data))
+            held.data[place.offset : end] = data[: max(end - place.offset, 0)]
+
     # --- What each step does ------------------------------------------------------------------
 
     def _write(self, step: steps.Write) -> None:
+        place = self.divert(step) if self.divert is not None else None
+        if place is not None:
+            self._write_astray(place, step.data)
+            return
         file = self._files.get(step.file)
         if file is None:
             file = self._files[step.file] = _File(bytearray(), entry_durable=False)
@@ -182,6 +313,9 @@ class FakeDisk:
         self.written_bytes += len(step.data)
         file.unflushed.append(_Write(self._writes, offset, new, held[offset:end]))
         held[offset:end] = new
+        if file.unreadable:
+            for sector in range(offset // SECTOR_SIZE, -(-end // SECTOR_SIZE)):
+                file.unreadable.pop(sector, None)
 
     def _finish_write(self, step: Step) -> None:
         assert type(step) is steps.Write
@@ -191,13 +325,19 @@ class FakeDisk:
         file = self._files.get(step.file)
         if file is None:
             return b""
+        if step.is_from_device and file.dropped and not file.unflushed:
+            _roll_back(file.data, file.dropped)  # The cache lets go of what a failed flush left in it.
+            file.dropped = []
         with memoryview(file.data) as view:  # Without it a slice would be copied twice.
-            return bytes(view[step.offset : step.offset + step.size])
+            data = bytes(view[step.offset : step.offset + step.size])
+        return _without_unreadable(file, step.offset, data) if file.unreadable else data
 
     def _finish_flush(self, step: Step) -> None:
         assert type(step) is steps.Flush
         file = self._files.get(step.file)
         if file is not None:
+            if file.dropped:
+                file.dropped = list(_not_covered(file.dropped, file.unflushed))
             file.unflushed.clear()
             file.entry_durable = True
 
@@ -213,7 +353,9 @@ class FakeDisk:
 
     def _finish_rename(self, step: Step) -> None:
         assert type(step) is steps.Rename
-        file = self._files.pop(step.file)
+        file = self._files.pop(step.file, None)
+        if file is None:
+            raise StorageError(f"disk {self.owner}: {step.file}: no such file")
         file.entry_durable = True
         self._files[step.to] = file
 
@@ -234,3 +376,44 @@ def _roll_back(data: bytearray, writes: list[_Write]) -> None:
         data[write.offset : end] = write.before
         if len(write.before) < len(write.data):
             del data[end:]  # The write made the file longer.
+
+
+def _without_unreadable(file: _File, offset: int, data: bytes) -> bytes:
+    """What a read returns where sectors fail: zeros in their places (R-IOERR)."""
+    read = bytearray(data)
+    for sector in range(offset // SECTOR_SIZE, -(-(offset + len(data)) // SECTOR_SIZE)):
+        left = file.unreadable.get(sector, 0)
+        if left:
+            low = max(sector * SECTOR_SIZE, offset) - offset
+            high = min((sector + 1) * SECTOR_SIZE - offset, len(data))
+            read[low:high] = bytes(high - low)
+            if left == 1:
+                del file.unreadable[sector]
+            elif left < ALWAYS:
+                file.unreadable[sector] = left - 1
+    return bytes(read)
+
+
+def _not_covered(dropped: list[_Write], flushed: list[_Write]) -> Iterator[_Write]:
+    """The parts of writes whose flush failed that no write of `flushed`, which is durable now, lies upon."""
+    for write in dropped:
+        if any(cover.end > write.offset + len(write.before) for cover in flushed):
+            # The file is at least that long for good.
+            write.before.extend(bytes(len(write.data) - len(write.before)))
+        pieces = [write]
+        for cover in flushed:
+            pieces = [rest for piece in pieces for rest in _without(piece, cover.offset, cover.end)]
+        yield from pieces
+
+
+def _without(write: _Write, low: int, high: int) -> Iterator[_Write]:
+    """What is left of a write outside low..high - 1."""
+    if high <= write.offset or write.end <= low:
+        yield write
+        return
+    if write.offset < low:
+        size = low - write.offset
+        yield _Write(write.number, write.offset, write.data[:size], write.before[:size])
+    if high < write.end:
+        size = high - write.offset
+        yield _Write(write.number, high, write.data[size:], write.before[size:])

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+
 from sim.ambushes import Ambushes
 from sim.choices import Choices, Key
 from sim.cluster import SimCluster
+from sim.disk_faults import DiskFaults
 from sim.network import CLIENT_NODES, NetworkFaults
 from sim.replica import SimReplica
-from sim.shape import DiskSpeed, FaultPlan, Shape, WorkloadPlan
+from sim.shape import DiskFaultPlan, DiskSpeed, FaultPlan, Shape, WorkloadPlan
 from trio_pb.core.client_ports import ClientOptions
 from trio_pb.core.config import Limits, Timeouts
 
 __all__ = ["FaultInjector", "draw_ambushed", "draw_shape"]
 
 MS = 1000  # Microseconds.
+# Ticks between two slices of scrubbing: in haste where there is something to find.
+SCRUBS = ((100, 20), (4, 2, 20))
 AMBUSHED_SHARE = 0.2  # Of the seeds; they meet most of the truncations.
+OPENING_CRASHES = 0.15  # Of the restarts.
+DECAYING_SHARE = 0.5  # The others have the faults of crashes only (INV-28).
 
 
 class _Draw:
@@ -45,16 +52,24 @@ def draw_shape(choices: Choices) -> Shape:
         return draw_ambushed(choices)
     clients = draw.one_of("clients", 1, 2, 3, 4, 5)
     hurry = draw.one_of("hurry", 1, 2, 4, 4)
+    replicas = draw.one_of("replicas", 3, 3, 3, 3, 3, 3, 1, 2, 4, 5)
+    decaying = draw.one_of("decaying", 1, 2) if replicas > 2 and draw.exists("decay exists", DECAYING_SHARE) else 0
+    workload = _draw_workload(draw, clients, hurry)
+    flips = int(replicas > 2 and draw.exists("flip exists", 0.08))
+    if flips:  # Where neither scans nor keys look, a wrong state shows in checkpoints only, never in an answer.
+        workload = attrs.evolve(workload, scans=0.0, keys=0.0)
     return Shape(
-        replicas=draw.one_of("replicas", 3, 3, 3, 3, 3, 3, 1, 2, 4, 5),
+        replicas=replicas,
         clients=clients,
         limits=_draw_limits(draw),
-        timeouts=_timeouts(hurry, heartbeats=draw.one_of("heartbeats", 3, 3, 3, 8)),
+        timeouts=_timeouts(
+            hurry, heartbeats=draw.one_of("heartbeats", 3, 3, 3, 8), scrub=draw.one_of("scrub", *SCRUBS[decaying > 0])
+        ),
         client_options=_client_options(hurry),
         network=_draw_network(draw, hurry),
         disk=_draw_disk(draw),
-        workload=_draw_workload(draw, clients, hurry),
-        faults=_draw_faults(draw, hurry),
+        workload=workload,
+        faults=_draw_faults(draw, hurry, flips, _draw_disk_faults(draw, hurry, decaying)),
         codec=draw.exists("codec", 1 / 8),
         record=draw.exists("record", 1 / 16),
         turn_delay=draw.one_of("turn delay", 0, 0, 50, 500, 3 * MS),
@@ -87,6 +102,7 @@ def draw_ambushed(choices: Choices) -> Shape:
 
 def _draw_limits(draw: _Draw) -> Limits:
     pipeline = draw.one_of("pipeline", 32, 32, 8, 4, 1)
+    interval = draw.one_of("checkpoint interval", 16, 8, 4, 32, 1024)
     return Limits(
         pipeline_max=pipeline,
         pipeline_eager_max=min(pipeline, draw.one_of("eager", 4, 1, 2)),
@@ -100,11 +116,13 @@ def _draw_limits(draw: _Draw) -> Limits:
         repair_requests_max=draw.one_of("repair requests", 8, 1),
         repair_wanted_max=draw.one_of("repair wanted", 32, 2),
         wal_reads_max=draw.one_of("journal reads", 64, 2),
+        checkpoint_interval_ops=interval,
+        wal_ops=interval * draw.one_of("journal intervals", 4, 2, 3),
         probe_interval_ops=draw.one_of("probe interval", 64, 8),
     )
 
 
-def _timeouts(hurry: int, heartbeats: int) -> Timeouts:
+def _timeouts(hurry: int, heartbeats: int, scrub: int) -> Timeouts:
     """Patient or hasty replicas: where views change fast, a run that waits as little sees many of them.
 
     With few `heartbeats` in the time after which a primary lets go, less of a run is idle talk.
@@ -118,6 +136,10 @@ def _timeouts(hurry: int, heartbeats: int) -> Timeouts:
         check_quorum_ticks=40 // hurry,
         repair_ticks=20 // hurry,
         hello_ticks=20 // hurry,
+        disk_ticks=100 // hurry,
+        checkpoint_retry_ticks=500 // hurry,
+        space_ticks=100 // hurry,
+        scrub_ticks=scrub,
     )
 
 
@@ -169,7 +191,28 @@ def _draw_workload(draw: _Draw, clients: int, hurry: int) -> WorkloadPlan:
     )
 
 
-def _draw_faults(draw: _Draw, hurry: int) -> FaultPlan:
+def _draw_disk_faults(draw: _Draw, hurry: int, decaying: int) -> DiskFaultPlan:
+    """Several kinds of decay where there is any: each alone would meet the others' repairs too rarely."""
+
+    def some(label: str, probability: float, *counts: int) -> int:
+        return draw.one_of(label, *counts) if draw.exists(f"{label} exist", probability) else 0
+
+    return DiskFaultPlan(
+        decaying=decaying,
+        rots=some("rots", 0.6, 2, 1, 4, 10) if decaying else 0,
+        unreadable=some("unreadable", 0.4, 2, 1, 6) if decaying else 0,
+        misdirected=some("misdirected", 0.4, 2, 1, 6) if decaying else 0,
+        lost_writes=some("lost writes", 0.4, 2, 1, 6) if decaying else 0,
+        lost_files=some("lost files", 0.3, 1, 2, 3) if decaying else 0,
+        io_errors=some("input/output errors", 0.2, 1, 3),
+        full_disks=some("full disks", 0.15, 1, 3),
+        stalls=some("stalls", 0.2, 1, 3),
+        full_mean=draw.one_of("full", 500, 2000) * MS // hurry,
+        stall_mean=draw.one_of("stall", 500, 100, 2000) * MS // hurry,
+    )
+
+
+def _draw_faults(draw: _Draw, hurry: int, flips: int, disks: DiskFaultPlan) -> FaultPlan:
     # At fixed times most faults would come after quick clients are done, or before anybody leads.
     follow_work = draw.exists("follow work", 2 / 3)
     return FaultPlan(
@@ -184,6 +227,8 @@ def _draw_faults(draw: _Draw, hurry: int) -> FaultPlan:
         pause_mean=draw.one_of("pause", 100, 700) * MS // hurry,
         partition_mean=draw.one_of("partition", 500, 1200) * MS // hurry,
         process_share=draw.one_of("process share", 50, 0, 100) / 100,
+        flips=flips,
+        disks=disks,
     )
 
 
@@ -199,6 +244,7 @@ class FaultInjector:
             replica.on_crash = self._restart_later
         self._crashes = 0
         self._ambushes = Ambushes(cluster, self._note, lambda: self.is_healed)
+        self._disks = DiskFaults(cluster, self._note, lambda: self.is_healed)
         # (operations ended, number, act, its index), the next one last.
         self._waiting: list[tuple[int, int, Callable[[int], None], int]] = []
         cluster.history.on_end = self._follow_work
@@ -213,6 +259,8 @@ class FaultInjector:
             ("pause", plan.pauses, self._pause),
             ("partition", plan.partitions, self._partition),
             ("ambush", plan.ambushes, self._ambushes.spring),
+            ("flip", plan.flips, self._flip),
+            *self._disks.plan(),
         ):
             for index in range(count):
                 # A replayed run may leave out any one of them.
@@ -237,12 +285,12 @@ class FaultInjector:
         """End every fault: from now on everybody runs and everything arrives."""
         self.is_healed = True
         self.cluster.network.heal()
+        self._disks.heal()
         for replica in self.cluster.replicas:
             replica.plan_crash(power=False, after_outputs=None, after_steps=None)
             if replica.is_paused:
                 replica.resume()
-            if not replica.is_up:
-                replica.start()
+            self._restart(replica)
 
     # --- Crashes ------------------------------------------------------------------------------
 
@@ -279,8 +327,13 @@ class FaultInjector:
         self.cluster.scheduler.after(delay, self._restart, replica)
 
     def _restart(self, replica: SimReplica) -> None:
-        if not replica.is_up:
-            replica.start()
+        if replica.is_up or replica.is_stopped:
+            return
+        if not self.is_healed and self._choices.flag(("opening", self._crashes), OPENING_CRASHES):
+            # Twice in a row, the second time while the disk is being put in order (T-35).
+            steps = self._choices.number(("opening", self._crashes, "steps"), 0, 60, 0)
+            replica.plan_crash(power=True, after_outputs=None, after_steps=steps)
+        replica.start()
 
     def _pause(self, index: int) -> None:
         replica = self._victim(("pause", index, "who"))
@@ -289,6 +342,13 @@ class FaultInjector:
             replica.pause()
             duration = self._choices.latency(("pause", index, "long"), 10 * MS, self.cluster.shape.faults.pause_mean)
             self.cluster.scheduler.after(duration, replica.resume)
+
+    def _flip(self, index: int) -> None:
+        """The memory of one replica goes wrong, once in a run."""
+        replica = self._victim(("flip", index, "who"))
+        if replica.core is not None and not self.is_healed:
+            self._note("flip")
+            replica.flip()
 
     def _victim(self, key: Key) -> SimReplica:
         """A replica; in half of the cases the primary, if there is one."""

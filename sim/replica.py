@@ -13,6 +13,7 @@ from sim.oracles.reference import new_machine
 from sim.oracles.watch import Watch
 from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
+from trio_pb.app.orders import PlaceOrder, encode_place
 from trio_pb.codec.wire import WIRE_VERSION
 from trio_pb.core import messages
 from trio_pb.core.config import Options
@@ -29,21 +30,32 @@ from trio_pb.core.messages import (
     StatusReport,
 )
 from trio_pb.core.ports import (
+    Adopt,
     Answer,
     Applied,
     Apply,
+    CheckpointBegin,
+    CheckpointRetry,
+    ChunkPut,
+    ChunkRead,
+    Collect,
     Fatal,
     FromClient,
     FromPeer,
     Input,
+    Install,
     Link,
     Output,
     Queried,
     Query,
+    Scrub,
+    Scrubbed,
     Send,
+    SpaceCheck,
     Start,
     SuperblockDone,
     SuperblockWrite,
+    SyncBegin,
     Tick,
     ToClient,
     Trace,
@@ -53,12 +65,17 @@ from trio_pb.core.ports import (
     WalRead,
 )
 from trio_pb.core.replica import Replica
+from trio_pb.errors import DiskFullError, StorageError
+from trio_pb.storage.checkpointer import Checkpointer
 from trio_pb.storage.disk import Flush, Job, Read, Write, run
 from trio_pb.storage.store import Store
+from trio_pb.storage.work import Completion
 
 __all__ = ["RecordedStep", "SimReplica", "World"]
 
+SLICE_DELAY_US = 50  # Between a turn and a slice of a checkpoint.
 STEPS_PER_LOOK = 16  # Between two looks at all that a replica keeps (INV-30).
+GHOST = 1 << 31  # A customer whom nobody asks about.
 EPOCH_NS = 1_700_000_000_000_000_000  # Wall clock at virtual time zero.
 
 
@@ -97,6 +114,10 @@ class _CrashNowError(Exception):
     """A planned crash falls between two outputs of a turn."""
 
 
+class _StopNowError(Exception):
+    """A replica stopped by itself, and rightly."""
+
+
 class SimReplica:
     """One replica over all its boots. Its disk outlives its crashes; nothing else does."""
 
@@ -107,6 +128,10 @@ class SimReplica:
         self.options = options
         self.is_up = False  # The process runs; storage may still be opening.
         self.is_paused = False
+        self.is_stopped = False  # It stopped for good, as it should: an operator must replace it.
+        self.may_stop: set[str] = set()  # Codes of Fatal that are right for it in this run.
+        self.stalled_until = 0  # Virtual time before which no step of disk work ends.
+        self.slowness = 1  # Factor to the latencies of its disk.
         self.core: Replica | None = None
         self.machine = new_machine()
         self.connections: dict[int, int] = {}  # Connection -> client node.
@@ -126,6 +151,8 @@ class SimReplica:
         self._inbox: list[Input] = []
         self._turn_due = False
         self._store = Store(segment_size=world.shape.segment_size)
+        self._checkpointer = Checkpointer(self.machine)
+        self._slice_due = False
         self._job: Job[Any] | None = None  # Its value depends on the job.
         self._job_done: Callable[[Any], None] = self._on_opened
         self._job_write = 0  # The disk's latest write when the job began.
@@ -137,7 +164,17 @@ class SimReplica:
             ToClient: self._on_to_client,
             WalAppend: self._on_append,
             SuperblockWrite: self._on_superblock_write,
-            WalRead: self._on_wal_read,
+            WalRead: self._on_storage_work,
+            ChunkPut: self._on_storage_work,
+            ChunkRead: self._on_storage_work,
+            SyncBegin: self._on_storage_work,
+            Collect: self._on_collect,
+            Scrub: self._on_storage_work,
+            SpaceCheck: self._on_storage_work,
+            CheckpointBegin: lambda output: self._checkpointer.begin(output),
+            CheckpointRetry: lambda output: self._checkpointer.retry(output),
+            Install: lambda output: self._checkpointer.install(output),
+            Adopt: self._on_adopt,
             Apply: self._on_apply,
             Query: self._on_query,
             TransferDone: self._on_transfer_done,
@@ -172,17 +209,21 @@ class SimReplica:
         """Start the process: open storage, then take the first turn."""
         assert not self.is_up, f"{self.name} runs already"
         self.is_up = True
+        self.is_stopped = False
         self._life += 1
         self._boots += 1
         self._store = Store(segment_size=self.world.shape.segment_size)
+        if self._boots > 1:
+            self.machine = new_machine()  # Nothing of the last boot's state is left in memory.
+        self._checkpointer = Checkpointer(self.machine)
         self.world.trace("start", self.number)
-        self._run_job(self._store.open(), self._on_opened)
+        self._run_job(self._store.open(self.machine), self._on_opened)
 
     def crash(self, *, power: bool) -> None:
         """Die at once; with `power` the machine dies and unflushed writes are at stake."""
         if not self.is_up:
             return
-        self.is_up = self.is_paused = self._turn_due = self._step_waits = False
+        self.is_up = self.is_paused = self._turn_due = self._step_waits = self._slice_due = False
         self._life += 1
         self.core = None
         self._job = None
@@ -206,6 +247,12 @@ class SimReplica:
         """Die later: before the n-th output from now, or in the n-th step of disk work from now."""
         self._crash_power = power
         self.crash_after_outputs, self.crash_after_steps = after_outputs, after_steps
+
+    def flip(self) -> None:
+        """Let the state in memory go wrong, where no request and no read looks (PROTOCOL 9, mismatch)."""
+        disk = self.world.watch.facts.disks[self.number]
+        disk.is_flipped, disk.flipped_op = True, self.machine.op
+        self.machine.place(encode_place(PlaceOrder(GHOST, 1, "ghost")), b"", 1)
 
     def pause(self) -> None:
         """Stop executing; the world goes on, and what arrives waits."""
@@ -297,10 +344,31 @@ class SimReplica:
         except _CrashNowError:
             self.crash(power=self._crash_power)
             return
+        except _StopNowError:
+            self._stop_for_good()
+            return
         self._begin_disk_work()
         if self.core is not core:
             return  # A planned crash fell into the first step of the disk's work.
+        if self._checkpointer.is_due and not self._slice_due:
+            self._slice_due = True
+            world.scheduler.after(SLICE_DELAY_US, self._take_slice, self._life)
         self._wake_later(core, now_tick)
+
+    def _take_slice(self, life: int) -> None:
+        """Encode or decode a slice of a checkpoint, between two turns."""
+        if life != self._life or not self._slice_due:
+            return
+        if self.is_paused:
+            self.world.scheduler.after(SLICE_DELAY_US, self._take_slice, life)
+            return
+        self._slice_due = False
+        if self._checkpointer.is_due:
+            advance = self._checkpointer.advance(self.world.shape.slice_bytes)
+            for work in advance.work:
+                self._store.put(work)
+            self._inbox.extend(advance.inputs)
+        self._turn()
 
     def _wake_later(self, core: Replica, now_tick: int) -> None:
         # No timer fires without a Tick: one that is due already waits for the next.
@@ -351,8 +419,19 @@ class SimReplica:
         self.world.watch.image(self.number, output)
         self._store.put(output)
 
-    def _on_wal_read(self, output: WalRead) -> None:
+    def _on_storage_work(
+        self, output: WalRead | ChunkPut | ChunkRead | SyncBegin | Collect | Scrub | SpaceCheck
+    ) -> None:
         self._store.put(output)
+
+    def _on_collect(self, output: Collect) -> None:
+        self.world.watch.collect(self.number, output)
+        self._store.put(output)
+
+    def _on_adopt(self, output: Adopt) -> None:
+        self._checkpointer.adopt(output)
+        self.world.watch.adopt(self.number, output.target.op)
+        self.world.watch.state(self.number, output.target.op, self.machine.digest())
 
     def _on_apply(self, output: Apply) -> None:
         self.world.watch.apply(self.number, output)
@@ -369,6 +448,9 @@ class SimReplica:
         self.world.trace("transfer done", self.number, output.handed_over)
 
     def _on_fatal(self, output: Fatal) -> None:
+        if output.code in self.may_stop:
+            self.world.count(f"fatal {output.code}")
+            raise _StopNowError
         violate("fatal", f"{self.name} stopped by itself: {output.code}: {output.text}")
 
     def _on_trace(self, output: Trace) -> None:
@@ -433,17 +515,24 @@ class SimReplica:
         self._job_write = self.disk.writes
         self._advance_job(None)
 
-    def _advance_job(self, result: object) -> None:
-        """Give the job its last result and begin its next step."""
+    def _advance_job(self, result: object, full: DiskFullError | None = None) -> None:
+        """Give the job its last result, or tell it that the disk is full, and begin its next step."""
         job, disk = self._job, self.disk
         assert job is not None
         while True:
             try:
-                step = job.send(result)
+                step = job.send(result) if full is None else job.throw(full)
             except StopIteration as ended:
                 self._job = None
                 self._job_done(ended.value)
                 return
+            except DiskFullError as error:
+                self._fail_storage(error)  # It could not go on without.
+                return
+            except StorageError as error:
+                self._refuse_disk(error)
+                return
+            full = None
             disk.begin(step)
             if self.crash_after_steps is not None:
                 if self.crash_after_steps == 0:
@@ -454,7 +543,13 @@ class SimReplica:
                 break
             # Reads and writes go on at once: whether a write was never made or lost is the same to a
             # power cut, and a planned crash can still fall between two of them.
-            result = disk.finish()
+            try:
+                result = disk.finish()
+            except DiskFullError as error:
+                full = error
+            except StorageError as error:
+                self._fail_storage(error)
+                return
         speed = self.world.shape.disk
         self._job_steps += 1
         bits = self.world.choices.bits(("disk", self.number, self._job_steps))
@@ -462,6 +557,7 @@ class SimReplica:
             delay = latency_of(bits, speed.flush_min, speed.flush_mean)
         else:
             delay = latency_of(bits, speed.step_min, speed.step_mean)
+        delay = max(delay * self.slowness, self.stalled_until - self.world.scheduler.now)
         self.world.scheduler.after(delay, self._finish_step, self._life)
 
     def _finish_step(self, life: int) -> None:
@@ -469,14 +565,39 @@ class SimReplica:
             return
         if self.is_paused:
             self._step_waits = True
-        else:
-            self._advance_job(self.disk.finish())
+            return
+        result: object = None
+        full: DiskFullError | None = None
+        try:
+            result = self.disk.finish()
+        except DiskFullError as error:
+            full = error
+        except StorageError as error:
+            self._fail_storage(error)
+            return
+        self._advance_job(result, full)
+
+    def _fail_storage(self, error: StorageError) -> None:
+        """The device failed: stop, and never try again what failed (R-IOERR)."""
+        self.world.trace("storage failed", self.number, str(error))
+        self.world.count("storage failed")
+        self.crash(power=False)
+
+    def _refuse_disk(self, error: StorageError) -> None:
+        """Opening found a disk that must not be used: right only where it was damaged to that point (PROTOCOL 7.6)."""
+        if not self.world.watch.facts.disks[self.number].may_be_lost:
+            raise error
+        self.world.trace("disk lost", self.number, str(error))
+        self.world.count("disk lost")
+        self._stop_for_good()
+
+    def _stop_for_good(self) -> None:
+        self.is_stopped = True
+        self.crash(power=False)
 
     def _on_opened(self, start: Start) -> None:
         world = self.world
         self.core = Replica(self.options)
-        if self._boots > 1:
-            self.machine = new_machine()  # Nothing of the last boot's state is left.
         self._boot_time = world.scheduler.now
         self._last_tick = 0
         if world.shape.record:
@@ -484,6 +605,11 @@ class SimReplica:
         world.watch.start(self.number, start, self._durable_scan(start))
         self._inbox.append(start)
         self._turn()
+
+    def _judge_scrubbing(self, found: Scrubbed) -> None:
+        """On a disk that nothing damaged there is no damage to be found."""
+        if found.records or found.chunks or found.proofs or found.superblock:
+            violate("scrub", f"{self.name}: scrubbing an undamaged disk found {found}")
 
     def _durable_scan(self, start: Start) -> Scan:
         """What opening the storage would find after a power cut now."""
@@ -493,7 +619,7 @@ class SimReplica:
         shadow = self.disk.after_power_cut()
         return run(shadow, Store(segment_size=self.world.shape.segment_size).open()).scan
 
-    def _on_completions(self, completions: tuple[Input, ...]) -> None:
+    def _on_completions(self, completions: tuple[Completion, ...]) -> None:
         watch = self.world.watch
         if completions and self.disk.has_unflushed_since(self._job_write):
             violate("INV-8", f"{self.name}: storage reports work as durable that a power cut would undo")
@@ -502,7 +628,9 @@ class SimReplica:
                 watch.append_done(self.number, completion.sequence)
             elif type(completion) is SuperblockDone:
                 watch.image_done(self.number, completion.sequence)
-        self._inbox.extend(completions)
+            elif type(completion) is Scrubbed and not watch.facts.disks[self.number].is_damaged:
+                self._judge_scrubbing(completion)
+        self._inbox.extend(self._checkpointer.sift(completions))
         if completions:
             self._turn()
         else:

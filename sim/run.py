@@ -15,6 +15,7 @@ import attrs
 from sim.ambushes import AMBUSHES
 from sim.choices import Choices, Key
 from sim.cluster import SimCluster
+from sim.disk_faults import DISK_FAULTS
 from sim.faults import FaultInjector, draw_shape
 from sim.oracles.facts import Violation
 from sim.oracles.linearizability import check_history
@@ -25,6 +26,7 @@ from sim.oracles.liveness import (
     demand_convergence,
     has_converged,
 )
+from sim.oracles.repaired import Repaired
 from sim.scheduler import TICK_US
 from sim.shape import Shape
 from sim.workload import Workload
@@ -37,7 +39,7 @@ SEEDS_PER_COLLECTION = 1  # Sixteen MB a run: more at once would not stay in the
 # What a sweep of a few hundred seeds must have seen, as counted.
 EVENTS = (
     *("messages lost", "messages duplicated", "messages spiked", "messages blocked"),
-    *("crashes", "power cut", "pause", "partition", *AMBUSHES),
+    *("crashes", "power cut", "pause", "partition", "flip", "diverged", *AMBUSHES, *DISK_FAULTS),
     *("became_primary", "ex_primary", "abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired"),
 )
 
@@ -196,8 +198,13 @@ def _run(cluster: SimCluster) -> None:
         if not cluster.run_until(lambda: cluster.history.succeeded > answered, limit):  # noqa: B023 -- called here
             demand_completion(cluster.clients, cluster.replicas)
     limit = scheduler.now + CONVERGENCE_TICKS * TICK_US
-    cluster.run_until(lambda: has_converged(cluster.replicas), limit)
-    demand_convergence(cluster.clients, cluster.replicas)
+    # Who lost its disk for good does not come back: it is to be replaced (PROTOCOL 7.6).
+    replicas = [replica for replica in cluster.replicas if not replica.is_stopped]
+    cluster.run_until(lambda: has_converged(replicas), limit)
+    demand_convergence(cluster.clients, replicas)
+    repaired = Repaired(cluster.facts, replicas)
+    cluster.run_until(repaired.is_done, scheduler.now + CONVERGENCE_TICKS * TICK_US)
+    repaired.demand()
     cluster.watch.end()
     check_history(cluster.facts, cluster.history, cluster.executed.model)
     cluster.replay_recorded()

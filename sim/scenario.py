@@ -26,6 +26,7 @@ from sim.oracles.facts import DiskFacts
 from sim.oracles.linearizability import check_history
 from sim.oracles.liveness import describe, has_converged
 from sim.replica import SimReplica
+from sim.scenario_disks import DiskView
 from sim.scheduler import SECOND, TICK_US
 from sim.shape import Shape
 from sim.stage import AnyMessage, Caller, Interception, Letter, Stage
@@ -303,6 +304,12 @@ class Cluster:
         """Keep copies of messages; released, they arrive once more."""
         return self._intercept(lambda _: False, kind, src, dst, when, keeps=True)
 
+    def change(
+        self, kind: str, act: Callable[[Letter], bool], *, src: str | None = None, dst: str | None = None
+    ) -> Interception:
+        """Let `act` do what it likes with messages; it returns whether they go no further."""
+        return self._intercept(act, kind, src, dst, None)
+
     def delay(self, ticks: int, kind: str, *, when: _Test = None) -> Interception:
         """Let messages arrive `ticks` later."""
 
@@ -365,6 +372,14 @@ class Cluster:
         """Whether its process runs."""
         return self.sim.replicas[self._numbers([name])[0]].is_up
 
+    def is_stopped(self, name: str) -> bool:
+        """Whether it stopped by itself, rightly and for good."""
+        return self.sim.replicas[self._numbers([name])[0]].is_stopped
+
+    def disk(self, name: str) -> DiskView:
+        """The disk of a replica, to look at and to damage."""
+        return DiskView(self.sim.replicas[self._numbers([name])[0]])
+
     def hang_disk(self, *names: str) -> None:
         """Let no disk work of the named replicas end."""
         for number in self._numbers(names):
@@ -401,6 +416,7 @@ class Cluster:
         """Replace the disk of a replica that is down by a new one, formatted with the old id."""
         replica = self.sim.replicas[self._numbers([name])[0]]
         assert not replica.is_up, f"{name} runs"
+        replica.may_stop.add("identity_refused")  # It never gets a vote, and says so (PROTOCOL 7.6).
         number, size = replica.number, self.sim.shape.segment_size
         voters = tuple(other.number for other in self.sim.replicas)
         replica.disk = FakeDisk(number, self.sim.choices)

@@ -8,7 +8,7 @@ from sim.network import NetworkFaults
 from trio_pb.core.client_ports import ClientOptions
 from trio_pb.core.config import Limits, Options, Timeouts
 
-__all__ = ["DiskSpeed", "FaultPlan", "Shape", "WorkloadPlan", "address_of"]
+__all__ = ["DiskFaultPlan", "DiskSpeed", "FaultPlan", "Shape", "WorkloadPlan", "address_of"]
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +39,23 @@ class WorkloadPlan:
 
 
 @attrs.frozen(kw_only=True)
+class DiskFaultPlan:
+    """Which disks decay or fail, and how often; times in microseconds."""
+
+    decaying: int = 0  # Replicas whose disks lose or change what was flushed: at most a minority.
+    rots: int = 0
+    unreadable: int = 0
+    misdirected: int = 0
+    lost_writes: int = 0
+    lost_files: int = 0
+    io_errors: int = 0  # These and the following befall any replica, and damage nothing.
+    full_disks: int = 0
+    stalls: int = 0
+    full_mean: int = 500_000
+    stall_mean: int = 500_000
+
+
+@attrs.frozen(kw_only=True)
 class FaultPlan:
     """Which faults exist in a run; times in microseconds, counts over the whole fault phase."""
 
@@ -49,10 +66,12 @@ class FaultPlan:
     pauses: int = 0
     partitions: int = 0
     ambushes: int = 0  # Scripts aimed at the primary.
+    flips: int = 0  # Of memory, so that a replica's state diverges; one per run.
     down_mean: int = 300_000
     pause_mean: int = 400_000
     partition_mean: int = 700_000
     process_share: float = 0.5  # Crashes that kill the process only, so that the page cache survives.
+    disks: DiskFaultPlan = attrs.field(factory=DiskFaultPlan)
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +92,7 @@ class Shape:
     turn_delay: int = 0  # Microseconds that a replica lets inputs gather before it takes a step.
     clock_spread_ms: int = 0  # Wall clocks differ by up to this much, either way.
     segment_size: int = 64 * 1024
+    slice_bytes: int = 64 * 1024  # Of a checkpoint, encoded between two turns.
 
     def options(self, seed: int) -> Options:
         """What each replica is told."""

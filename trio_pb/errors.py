@@ -14,6 +14,7 @@ __all__ = [
     "ConfigError",
     "DataDirectoryError",
     "DeadlineError",
+    "DiskFullError",
     "LocalProtocolError",
     "NotAppliedError",
     "NotSentError",
@@ -66,6 +67,13 @@ class StorageError(TrioPbError):
     """A write or flush failed, or storage cannot be trusted any more: the replica must stop (R-IOERR)."""
 
     code = "storage"
+
+
+class DiskFullError(StorageError):
+    """There is no room for a new file or a longer one; nothing was lost, and freeing space helps."""
+
+    code = "disk_full"
+    retryable = True
 
 
 class ReplicaStoppedError(TrioPbError):

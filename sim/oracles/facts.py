@@ -7,6 +7,7 @@ what a replica believes. Oracles judge by them.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NoReturn
 
 import attrs
@@ -33,11 +34,12 @@ def violate(rule: str, text: str) -> NoReturn:
 
 
 def watermark_of(proof: Proof | None, image: Superblock) -> int:
-    """The op up to which a proof and a superblock together bind their replica (R-PROOF, 6.5)."""
+    """The op up to which proof, superblock and checkpoint bind their replica (R-PROOF, 6.5, 8.2)."""
     install = image.install
+    floor = max(install.ack_floor, image.checkpoint.op)
     if proof is None or proof.log_view != image.log_view or proof.sequence <= install.proof_base:
-        return install.ack_floor
-    return max(proof.acked, install.ack_floor)
+        return floor
+    return max(proof.acked, floor)
 
 
 @attrs.define
@@ -50,7 +52,14 @@ class DiskFacts:
     records: set[bytes] = attrs.field(factory=set[bytes])  # Checksums of durable prepares.
     given: set[bytes] = attrs.field(factory=set[bytes])  # Handed to storage, durable or not.
     sound: set[bytes] = attrs.field(factory=set[bytes])  # Durable, and everything below as well.
+    freed_below: int = 0  # Records of ops below may be gone: they were collected (R-GC).
     is_damaged: bool = False  # Something on it decayed: more than a crash can do.
+    may_be_lost: bool = False  # A copy of its superblock decayed: with a torn write of two others no image has a pair.
+    may_forget: bool = False  # All proofs or records of it may be gone at once: amnesia.
+    is_flipped: bool = False  # The replica's memory is wrong, and was not replaced yet,
+    flipped_op: int = 0  # since this op.
+    # What opening a copy of it would find after a power cut now; None: nothing that could vote. Set by the cluster.
+    examine: Callable[[], tuple[Superblock, Scan] | None] | None = None
     _appends: deque[WalAppend] = attrs.field(factory=deque[WalAppend])
     _images: deque[SuperblockWrite] = attrs.field(factory=deque[SuperblockWrite])
 
@@ -129,16 +138,24 @@ class Facts:
         return self.prepares[checksum].parent
 
     def holds_chain(self, disk: DiskFacts, top: PrepareId) -> bool:
-        """Whether the records of `top` and of everything below it are durable on `disk`."""
+        """Whether the records of `top` and of all below it, down to a checkpoint, are durable on `disk`."""
         walked: list[bytes] = []
         checksum = top.checksum
         while checksum != self.origin.checksum and checksum not in disk.sound:
+            if self._is_checkpointed(disk, checksum):
+                break
             if checksum not in disk.records:
                 return False
             walked.append(checksum)
             checksum = self.prepares[checksum].parent
         disk.sound.update(walked)  # Nothing durable is ever lost, so this is found out once.
         return True
+
+    def _is_checkpointed(self, disk: DiskFacts, checksum: bytes) -> bool:
+        op, anchor = self.prepares[checksum].op, disk.superblock.anchor
+        if anchor is None or op > anchor.op:
+            return False
+        return anchor.checksum == checksum if op == anchor.op else self.committed[op : op + 1] == [checksum]
 
     def holders(self, id: PrepareId) -> list[int]:  # noqa: A002 -- the paper's word for it
         """Replicas whose disk holds the log up to `id` and the promise to keep it."""

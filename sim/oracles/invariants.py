@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 from sim.oracles.facts import Facts, violate
 from sim.oracles.watch import Oracle
 from trio_pb.core.admission import REQUEST_OVERHEAD
+from trio_pb.core.adverts import ADVERTS_MAX
 from trio_pb.core.config import Limits
 from trio_pb.core.durable import Superblock
 from trio_pb.core.messages import (
+    CheckpointId,
     Commit,
     CommitOk,
     DoViewChange,
     EntryState,
     GetPrepares,
+    Ids,
     PrepareMessage,
     PrepareOk,
     Probe,
@@ -21,16 +26,18 @@ from trio_pb.core.messages import (
     StartView,
     Status,
 )
-from trio_pb.core.ports import Apply, Send, Start, WalAppend
+from trio_pb.core.ports import Apply, Collect, Send, Start, WalAppend
 from trio_pb.core.prepare import PrepareId
 from trio_pb.core.replica import Replica
 from trio_pb.core.state import State, primary_of
+from trio_pb.core.state_transfer import SERVED_READS_MAX
 
 __all__ = [
     "AgreementOnApply",
     "AppliedBelowCommit",
     "Bounds",
     "ChainedHeaders",
+    "CheckpointsAgree",
     "CrashesLeaveNoFault",
     "EligibleVoters",
     "EqualStates",
@@ -54,8 +61,12 @@ class AgreementOnApply(Oracle):
         self._last_op: dict[int, int] = {}
 
     def on_start(self, replica: int, start: Start) -> None:
-        """A new boot executes from its checkpoint on."""
-        self._last_op[replica] = start.superblock.checkpoint.op
+        """A new boot executes from the checkpoint that loaded."""
+        self._last_op[replica] = start.checkpoint.op if start.checkpoint is not None else 0
+
+    def on_adopt(self, replica: int, op: int) -> None:
+        """A transferred state goes on from its op."""
+        self._last_op[replica] = op
 
     def on_apply(self, replica: int, apply: Apply) -> None:
         """Compare with the first execution of this op."""
@@ -220,6 +231,7 @@ class AppliedBelowCommit(Oracle):
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
         self._last: dict[int, tuple[int, int]] = {}
+        self._rebuilding: set[int] = set()  # Replicas whose state is wrong, until it is replaced.
 
     def on_start(self, replica: int, _: Start) -> None:
         """A new boot counts from its checkpoint."""
@@ -229,10 +241,15 @@ class AppliedBelowCommit(Oracle):
         """Compare with the step before."""
         applied, commit = state.applied, state.commit_max
         last_applied, last_commit = self._last.get(replica, (0, 0))
+        was_rebuilding = replica in self._rebuilding
+        if state.is_untrusted:
+            self._rebuilding.add(replica)
+        else:
+            self._rebuilding.discard(replica)
         if applied == last_applied and commit == last_commit:
             return
         self._last[replica] = (applied, commit)
-        if applied < last_applied or commit < last_commit:
+        if (applied < last_applied and not was_rebuilding) or commit < last_commit:
             violate(
                 "INV-14", f"R{replica} goes back: applied {last_applied} to {applied}, commit {last_commit} to {commit}"
             )
@@ -245,7 +262,7 @@ class AppliedBelowCommit(Oracle):
 
 
 class PipelineBound(Oracle):
-    """INV-15: a primary creates no op more than PIPE above its commit point."""
+    """INV-15: a primary creates no op more than PIPE above its commit point, or WAL_OPS above its certificate."""
 
     def __init__(self, facts: Facts, limits: Limits) -> None:
         super().__init__(facts)
@@ -257,6 +274,12 @@ class PipelineBound(Oracle):
             ahead = prepare.op - prepare.commit
             if ahead > self._limits.pipeline_max:
                 violate("INV-15", f"R{replica}: op {prepare.op} was created {ahead} ops above the commit point")
+
+    def on_step(self, replica: int, state: State) -> None:
+        """What a primary adds to its log stays within reach of its newest certified checkpoint."""
+        head, limit = state.log.head, max(state.start_view_head, state.certified.op + self._limits.wal_ops)
+        if state.is_leading and head > limit:
+            violate("INV-15", f"R{replica} leads with head {head}; its certificate is of op {state.certified.op}")
 
 
 class ChainedHeaders(Oracle):
@@ -304,6 +327,8 @@ class EqualStates(Oracle):
 
     def on_state(self, replica: int, op: int, digest: bytes) -> None:
         """Compare the digest with that of the first replica that was here."""
+        if self.facts.disks[replica].is_flipped:
+            return  # It will notice: `demand_convergence` sees to that.
         if self._digests.setdefault(op, digest) != digest:
             violate("INV-20", f"R{replica}: its state after op {op} differs from that of another replica")
 
@@ -318,6 +343,71 @@ class EqualStates(Oracle):
     def _compare(self, replica: int, probe: Probe) -> None:
         if self._probes.setdefault(probe.op, probe.digest) != probe.digest:
             violate("INV-20", f"R{replica}: its probe at op {probe.op} differs from that of another replica")
+
+
+class CheckpointsAgree(Oracle):
+    """INV-21 and 25: one identity per checkpoint, certified or not; nothing is freed that a certificate needs.
+
+    A certificate says that q_cert disks hold the checkpoint, and a copied state is ours once our superblock
+    says so (8.2, 4).
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._first: dict[int, bytes] = {}  # Op -> identity.
+        self._certified: dict[int, int] = {}  # Replica -> op of the newest certificate that it knows.
+        self._holders: dict[CheckpointId, set[int]] = {}  # Checkpoint -> disks that had it as their own.
+        self._newest = 0  # Op of the newest certificate.
+
+    def on_start(self, replica: int, start: Start) -> None:
+        """An image may have survived the crash that kept its completion from us."""
+        self._holders.setdefault(start.superblock.checkpoint, set()).add(replica)
+
+    def on_image_durable(self, replica: int, _: Superblock, after: Superblock) -> None:
+        """A checkpoint is a disk's own through its superblock."""
+        self._holders.setdefault(after.checkpoint, set()).add(replica)
+
+    def on_adopt(self, replica: int, op: int) -> None:
+        """Compare with the disk."""
+        durable = self.facts.disks[replica].superblock.checkpoint
+        if durable.op != op:
+            violate("INV-21", f"R{replica} adopts the state of op {op}; its durable checkpoint is of op {durable.op}")
+
+    def on_step(self, replica: int, state: State) -> None:
+        """Compare whatever a replica believes of checkpoints with what was believed first."""
+        if state.certified.op > self._newest:
+            self._newest = state.certified.op
+            holders = self._holders.get(state.certified, set())
+            if len(holders) < self.facts.quorums.certify:
+                violate(
+                    "INV-21",
+                    f"R{replica} takes a checkpoint of op {self._newest} for certified; {len(holders)} have it",
+                )
+        self._certified[replica] = state.certified.op
+        self._compare(replica, state.certified)
+        if not (state.is_untrusted or self.facts.disks[replica].is_flipped):
+            self._compare(replica, state.checkpoint)
+
+    def on_collect(self, replica: int, collect: Collect) -> None:
+        """R-GC: only below the newest certificate, and not above our own durable checkpoint."""
+        image = self.facts.disks[replica].superblock
+        newest, own = self._certified[replica], image.checkpoint.op
+        low = collect.wal_low - 1
+        if low and (low >= newest or low > own):
+            violate("INV-25", f"R{replica} frees up to op {low}; the newest certificate: {newest}, its own: {own}")
+        if image.checkpoint.op and image.checkpoint not in collect.keep:
+            violate("INV-25", f"R{replica} does not keep its own checkpoint of op {image.checkpoint.op}")
+
+    def on_ids(self, replica: int, _: Send, message: Ids) -> None:
+        """What is told as committed is committed."""
+        committed = self.facts.committed
+        for op, checksum in enumerate(message.checksums, message.low):
+            if committed[op : op + 1] != [checksum]:
+                violate("INV-25", f"R{replica} tells an identity for op {op} that did not commit")
+
+    def _compare(self, replica: int, checkpoint: CheckpointId) -> None:
+        if checkpoint.op and self._first.setdefault(checkpoint.op, checkpoint.digest) != checkpoint.digest:
+            violate("INV-21", f"R{replica}: its checkpoint of op {checkpoint.op} differs from that of another replica")
 
 
 class EligibleVoters(Oracle):
@@ -376,6 +466,9 @@ class Bounds(Oracle):
     def on_core(self, replica: int, core: Replica) -> None:
         """Look at what the rooms keep for themselves; they show it to nobody else."""
         limits, admission, repair = self._limits, vars(core.admission), vars(core.repair)
+        transfer, checkpoints = vars(core.transfer), vars(core.checkpoints)
+        tables: list[dict[int, Sized]] = [vars(checkpoints[name])["_told"] for name in ("_adverts", "_probes")]
+        adverts = max((len(told) for table in tables for told in table.values()), default=0)
         waiting = len(core.admission.queue) + admission["_held_count"] + len(admission["_early"])
         size = core.admission.queue_bytes + admission["_parked_bytes"]
         held = sum(len(numbers) for numbers in admission["_held"].values())
@@ -389,6 +482,13 @@ class Bounds(Oracle):
             ("record reads", len(repair["_reading"]), limits.wal_reads_max),
             ("prepares above a gap", len(core.repair.ahead), limits.prepare_buffer_max),
             ("repair requests", len(repair["_asked"]), limits.repair_requests_max),
+            ("chunks on their way", len(transfer["_fetching"]), limits.chunk_requests_max),
+            ("chunk reads for peers", transfer["_serving"], SERVED_READS_MAX),
+            # One per interval from the certificate before the newest, over the newest, to the head, each at most
+            # WAL_OPS from the next, and as far below in a replica that lags.
+            ("checkpoints", len(checkpoints["_kept"]), 3 * limits.wal_ops // limits.checkpoint_interval_ops + 4),
+            ("pinned checkpoints", len(checkpoints["_pinned"]), self.facts.quorums.voters),
+            ("adverts", adverts, ADVERTS_MAX),
             (
                 "wanted bodies",
                 sum(len(asked.ops) for asked in repair["_asked"]),
@@ -404,9 +504,11 @@ class CrashesLeaveNoFault(Oracle):
     """INV-28: without damage to disks nobody forgets its promises and nothing acknowledged is unreadable."""
 
     def on_step(self, replica: int, state: State) -> None:
-        """Amnesia needs a lost disk."""
-        if state.status is Status.AMNESIAC and not self.facts.disks[replica].is_damaged:
-            violate("INV-28", f"R{replica} is amnesiac, and no disk was damaged")
+        """Amnesia, and a checkpoint that does not load, need a damaged disk."""
+        if state.status is Status.AMNESIAC and not self.facts.disks[replica].may_forget:
+            violate("INV-28", f"R{replica} is amnesiac, and neither its proofs nor its log were lost")
+        if state.is_state_lost and not self.facts.disks[replica].is_damaged:
+            violate("INV-28", f"R{replica} cannot load its checkpoint, and no disk was damaged")
 
     def on_do_view_change(self, replica: int, _: Send, message: DoViewChange) -> None:
         """An acknowledged entry that cannot be read needs a damaged record."""

@@ -20,7 +20,21 @@ def has_converged(replicas: Sequence[SimReplica]) -> bool:
     first = states[0]
     if first is None:
         return False
-    return all(state is not None and state.applied == state.commit_max == first.applied for state in states)
+    return not _should_notice(replicas) and all(
+        state is not None and state.applied == state.commit_max == first.applied and not state.is_untrusted
+        for state in states
+    )
+
+
+def _should_notice(replicas: Sequence[SimReplica]) -> list[str]:
+    """Replicas whose state went wrong so long ago that two checkpoints were certified since."""
+    known = max((replica.core.state.certified.op for replica in replicas if replica.core is not None), default=0)
+    return [
+        replica.name
+        for replica in replicas
+        for disk in (replica.world.watch.facts.disks[replica.number],)
+        if disk.is_flipped and known >= disk.flipped_op + 2 * replica.options.limits.checkpoint_interval_ops
+    ]
 
 
 def demand_completion(clients: Sequence[SimClient], replicas: Sequence[SimReplica]) -> None:
@@ -40,9 +54,13 @@ def demand_convergence(clients: Sequence[SimClient], replicas: Sequence[SimRepli
     Raises:
         Violation: INV-33 or INV-20.
     """
+    unaware = _should_notice(replicas)
+    if unaware:
+        violate("INV-20", f"{', '.join(unaware)}: a wrong state goes unnoticed\n{describe(replicas, clients)}")
     if not has_converged(replicas):
         violate("INV-33", f"the replicas do not converge\n{describe(replicas, clients)}")
-    digests = {replica.machine.digest() for replica in replicas}
+    facts = replicas[0].world.watch.facts
+    digests = {replica.machine.digest() for replica in replicas if not facts.disks[replica.number].is_flipped}
     if len(digests) != 1:
         violate("INV-20", f"equal applied op, {len(digests)} different states\n{describe(replicas, clients)}")
 

@@ -110,18 +110,43 @@ class ViewPromisesKept(Oracle):
 
 
 class CommittedIsHeldByQuorum(Oracle):
-    """INV-11, the commit oracle: when an op first commits, a replication quorum of disks holds it."""
+    """INV-11, the commit oracle: when an op first commits, a replication quorum of disks holds it.
+
+    A disk that decays held it when its replica said so (INV-8 sees to that), and may have lost it on the way.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._said: dict[int, PrepareId] = {}  # Replica -> what it acknowledged last.
+
+    def on_prepare_ok(self, replica: int, _: Send, message: PrepareOk) -> None:
+        """Remember."""
+        self._said[replica] = message.acked
+
+    def on_commit_ok(self, replica: int, _: Send, message: CommitOk) -> None:
+        """The same in the answer to a heartbeat."""
+        if message.acked is not None:
+            self._said[replica] = message.acked
 
     def on_committed(self, replica: int, first: int, last: int) -> None:
         """Count disks; holding the last op of a chain is holding all below it."""
         facts = self.facts
-        holders = facts.holders(PrepareId(last, facts.committed[last]))
+        newest = PrepareId(last, facts.committed[last])
+        holders = facts.holders(newest)
+        holders += [it for it in facts.disks if it not in holders and self._has_held(it, newest)]
         if len(holders) < facts.quorums.replication:
             names = ", ".join(f"R{holder}" for holder in holders) or "none"
             violate(
                 "INV-11",
                 f"R{replica} commits op {last}; disks that hold it: {names}, quorum {facts.quorums.replication}",
             )
+
+    def _has_held(self, replica: int, newest: PrepareId) -> bool:
+        said = self._said.get(replica)
+        if said is None or said.op < newest.op or not self.facts.disks[replica].is_damaged:
+            return False
+        chain = self.facts.chain(said, newest.op - 1)
+        return chain is not None and chain[0] == newest.checksum
 
 
 class NewLogKeepsCommitted(Oracle):
@@ -213,9 +238,21 @@ class WatermarkStays(Oracle):
             )
         self._promises[replica] = kept
 
+    def on_append(self, replica: int, append: WalAppend) -> None:
+        """A proof promises no less than the one before it in its lineage (R-PROOF, T-34)."""
+        disk, proof = self.facts.disks[replica], append.proof
+        if proof is None or disk.proof is None or proof.log_view != disk.proof.log_view:
+            return
+        if proof.acked < disk.proof.acked and disk.proof.sequence > disk.superblock.install.proof_base:
+            violate(
+                "INV-29", f"R{replica}: a proof of op {disk.proof.acked} is followed by a proof of op {proof.acked}"
+            )
+
     def on_start(self, replica: int, start: Start) -> None:
         """A restart keeps the watermark."""
         disk = self.facts.disks[replica]
+        if disk.may_forget and start.scan.proof is None:
+            return  # Amnesia: it asks what it acknowledged (7.3).
         found = watermark_of(start.scan.proof, start.superblock)
         if found < disk.watermark and start.superblock.log_view == disk.superblock.log_view:
             violate("INV-29", f"R{replica}: its watermark falls from {disk.watermark} to {found} over a restart")
@@ -242,7 +279,8 @@ class EntriesOfTheirView(Oracle):
     def _judge(self, replica: int, op: int, checksum: bytes) -> None:
         image = self.facts.disks[replica].superblock
         prepare = self.facts.prepares.get(checksum)
-        if prepare is not None and op > image.install.head and prepare.view != image.log_view:
+        began = max(image.install.head, image.checkpoint.op)
+        if prepare is not None and op > began and prepare.view != image.log_view:
             violate(
                 "provenance",
                 f"R{replica}: op {op} of its log is of view {prepare.view}; its log_view {image.log_view} began with"
@@ -292,17 +330,24 @@ class NewestLogWins(Oracle):
 
 
 class DurableStays(Oracle):
-    """INV-29 over restarts, without disk faults: what was flushed is found again."""
+    """INV-29 over restarts: what was flushed, and not collected, is found again where no disk decayed.
+
+    A proof is found in any case, unless the whole file is lost: of its two copies one is intact (7.4).
+    """
 
     def on_start(self, replica: int, start: Start) -> None:
         """Compare the scan with the completed work of earlier boots."""
         disk = self.facts.disks[replica]
         found = {record.checksum for record in start.scan.records}
-        lost = disk.records - found
-        if lost:
+        prepares = self.facts.prepares
+        lost = {checksum for checksum in disk.records - found if prepares[checksum].op >= disk.freed_below}
+        disk.records &= found
+        if disk.is_damaged:
+            disk.sound.clear()  # Some of that may be lost.
+        elif lost:
             ops = sorted(self.facts.prepares[checksum].op for checksum in lost)
             violate("INV-29", f"R{replica}: the durable records of ops {ops[:8]} are gone after a restart")
-        if disk.proof is not None:
+        if disk.proof is not None and not disk.may_forget:
             proof = start.scan.proof
             if proof is None or proof.sequence < disk.proof.sequence:
                 violate("INV-29", f"R{replica}: its durable proof {disk.proof.sequence} is gone after a restart")

@@ -10,8 +10,9 @@ from itertools import combinations
 
 from sim.oracles.facts import DiskFacts, Facts, violate
 from sim.oracles.watch import Oracle
-from trio_pb.core.durable import RecordHeader, Scan
+from trio_pb.core.durable import RecordHeader, Scan, Superblock
 from trio_pb.core.log import Hold
+from trio_pb.core.manifest import CoreState
 from trio_pb.core.messages import GENESIS_CHECKPOINT, DoViewChange, EntryState, LogEntry, Reject, Reply
 from trio_pb.core.recovery import recover
 from trio_pb.core.selection import Undecided, select
@@ -40,9 +41,10 @@ class AnsweredSurvives(Oracle):
 
     def _judge(self, replica: int, op: int) -> None:
         facts = self.facts
-        stated = {disk.replica: self._statement(disk) for disk in facts.disks.values()}
-        voters = tuple(sorted(stated))
-        for quorum in combinations(voters, facts.quorums.view_change):
+        statements = {disk.replica: self._statement(disk) for disk in facts.disks.values()}
+        voters = tuple(sorted(statements))
+        stated = {voter: statement for voter, statement in statements.items() if statement is not None}
+        for quorum in combinations(sorted(stated), facts.quorums.view_change):
             logs = {voter: stated[voter][0] for voter in quorum}
             heads = {voter: stated[voter][1] for voter in quorum}
             chosen = select(logs, heads, voters, facts.quorums)
@@ -53,14 +55,21 @@ class AnsweredSurvives(Oracle):
                 names = ", ".join(f"R{voter}" for voter in quorum)
                 violate("INV-12", f"R{replica} answers with op {op}; a view change of {names} would drop it")
 
-    def _statement(self, disk: DiskFacts) -> tuple[DoViewChange, int]:
-        """The do_view_change of a replica that starts from this disk, and its head (6.3, 7.1)."""
+    def _statement(self, disk: DiskFacts) -> tuple[DoViewChange, int] | None:
+        """The do_view_change of a replica that starts from this disk, and its head (6.3, 7.1); None: it has no vote."""
+        if disk.is_damaged and disk.examine is not None:
+            # What its storage work made durable may not be there any more: look.
+            examined = disk.examine()
+            return None if examined is None or _is_amnesiac(examined[1]) else self._statement_of(*examined)
         prepares = self.facts.prepares
         records = tuple(
             RecordHeader(p.op, p.checksum, p.parent, p.view, p.commit)
             for p in sorted((prepares[checksum] for checksum in disk.records), key=lambda p: (p.op, p.checksum))
         )
-        found = recover(disk.superblock, Scan(disk.proof, True, records))
+        return self._statement_of(disk.superblock, Scan(disk.proof, True, records))
+
+    def _statement_of(self, superblock: Superblock, scan: Scan) -> tuple[DoViewChange, int]:
+        found = recover(superblock, scan, _checkpoint(superblock))
         log, commit = found.log, found.commit_known
         entries: list[LogEntry] = []
         for op in range(commit.op + 1, log.head + 1):
@@ -69,7 +78,7 @@ class AnsweredSurvives(Oracle):
                 state = EntryState.FAULT if op <= found.acked else EntryState.NACK
             entries.append(LogEntry(op, log.checksum(op), state))
         message = DoViewChange(
-            log_view=disk.superblock.log_view,
+            log_view=superblock.log_view,
             head=log.id(log.head),
             commit=commit,
             entries=tuple(entries),
@@ -77,7 +86,26 @@ class AnsweredSurvives(Oracle):
             checkpoint=GENESIS_CHECKPOINT,
             certified=GENESIS_CHECKPOINT,
             wal_low=1,
-            configuration=disk.superblock.configuration,
+            configuration=superblock.configuration,
             pending=None,
         )
         return message, log.head
+
+
+def _is_amnesiac(scan: Scan) -> bool:
+    return scan.proof is None or not scan.has_log
+
+
+def _checkpoint(superblock: Superblock) -> CoreState | None:
+    """The part of a checkpoint that recovery looks at: where it stands in the log."""
+    if superblock.anchor is None:
+        return None
+    return CoreState(
+        op=superblock.anchor.op,
+        checksum=superblock.anchor.checksum,
+        last_timestamp=0,
+        release=0,
+        configuration=superblock.configuration,
+        probe=b"",
+        sessions=(),
+    )

@@ -12,7 +12,7 @@ from typing import Any
 from sim.oracles.facts import Facts, violate
 from trio_pb.core import messages
 from trio_pb.core.durable import Scan, Superblock
-from trio_pb.core.ports import Apply, Send, Start, SuperblockWrite, ToClient, WalAppend
+from trio_pb.core.ports import Apply, Collect, Send, Start, SuperblockWrite, ToClient, WalAppend
 from trio_pb.core.prepare import PrepareId
 from trio_pb.core.replica import Replica
 from trio_pb.core.state import State
@@ -31,6 +31,7 @@ _MESSAGE_HOOKS: dict[type[object], str] = {
     messages.Ping: "on_ping",
     messages.Pong: "on_ping",
     messages.GetPrepares: "on_get_prepares",
+    messages.Ids: "on_ids",
     messages.ReadIndexOk: "on_read_index_ok",
 }
 
@@ -41,7 +42,8 @@ class Oracle:
     on_start(replica, start), on_send(replica, send), the message hooks above, on_append(replica, append),
     on_image_durable(replica, before, after), on_apply(replica, apply), on_to_client(replica, message),
     on_committed(replica, first_op, last_op) when the committed log grew, on_step(replica, state) after
-    each step, on_core(replica, core) now and then after a step, on_state(replica, op, digest), on_end().
+    each step, on_core(replica, core) now and then after a step, on_state(replica, op, digest),
+    on_collect(replica, collect), on_adopt(replica, op) when a transferred state replaces a replica's own, on_end().
     """  # noqa: D415
 
     def __init__(self, facts: Facts) -> None:
@@ -69,6 +71,8 @@ class Watch:
         self._step = self._hooks("on_step")
         self._core = self._hooks("on_core")
         self._state = self._hooks("on_state")
+        self._collect = self._hooks("on_collect")
+        self._adopt = self._hooks("on_adopt")
         self._end = self._hooks("on_end")
 
     def _hooks(self, name: str) -> tuple[Callable[..., None], ...]:
@@ -78,6 +82,9 @@ class Watch:
 
     def start(self, replica: int, start: Start, durable: Scan) -> None:
         """A replica opened its storage; `durable` is the part of its scan that a power cut now would leave."""
+        disk = self.facts.disks[replica]
+        if max(start.superblock.checkpoint.op, start.checkpoint.op if start.checkpoint else 0) <= disk.flipped_op:
+            disk.is_flipped = False  # It loaded a state of before.
         for hook in self._start:
             hook(replica, start)
         self.facts.disks[replica].restarted(start.superblock, durable)
@@ -181,6 +188,19 @@ class Watch:
         """A state machine's digest after `op`."""
         for hook in self._state:
             hook(replica, op, digest)
+
+    def collect(self, replica: int, collect: Collect) -> None:
+        """Records and chunks may be forgotten."""
+        for hook in self._collect:
+            hook(replica, collect)
+        disk = self.facts.disks[replica]
+        disk.freed_below = max(disk.freed_below, collect.wal_low)
+
+    def adopt(self, replica: int, op: int) -> None:
+        """A transferred checkpoint became a replica's state."""
+        self.facts.disks[replica].is_flipped = False
+        for hook in self._adopt:
+            hook(replica, op)
 
     def end(self) -> None:
         """The run is over."""

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_pb.app.buckets import Buckets, encode_leaf, leaf_of, pack_values
+from trio_pb.app.buckets import Buckets, encode_leaf, leaf_of
 from trio_pb.app.chunks import Chunks, Pin
 from trio_pb.app.ordered import BLOCK_SIZE_MAX, OrderedIds
+from trio_pb.app.packing import pack_values
 from trio_pb.app.ring import PAGE_SLOTS, Ring
 
 
@@ -98,8 +99,8 @@ def test_a_bucket_does_not_depend_on_the_hash_of_python() -> None:
 
 def test_equal_contents_have_equal_digests_whatever_their_history() -> None:
     """Insertion order, overwritten values and removed keys leave no trace in the digest."""
-    one: Buckets[int] = Buckets()
-    other: Buckets[int] = Buckets()
+    one: Buckets[int] = Buckets(int)
+    other: Buckets[int] = Buckets(int)
     keys = list(range(5000))
     for key in keys:
         one.put(key, b"%d" % key)
@@ -117,7 +118,7 @@ def test_equal_contents_have_equal_digests_whatever_their_history() -> None:
 
 def test_a_digest_encodes_only_what_changed() -> None:
     """After a digest nothing is dirty; one write makes one leaf dirty, and changes the digest."""
-    buckets: Buckets[bytes] = Buckets()
+    buckets: Buckets[bytes] = Buckets(bytes)
     before = buckets.digest()
     assert buckets.dirty == 0
     buckets.put(b"customer", b"laptop")
@@ -130,8 +131,8 @@ def test_a_digest_encodes_only_what_changed() -> None:
 
 def test_a_write_through_a_copy_reaches_the_digest() -> None:
     """A bucket copied because of a pin is still digested as it is now, not as it was pinned."""
-    plain: Buckets[int] = Buckets()
-    pinned: Buckets[int] = Buckets()
+    plain: Buckets[int] = Buckets(int)
+    pinned: Buckets[int] = Buckets(int)
     for buckets in (plain, pinned):
         buckets.put(1, b"old")
         buckets.digest()
@@ -165,8 +166,7 @@ def test_ids_come_out_in_order_however_they_went_in(order: str) -> None:
     if order == "shuffled":
         random.Random(3).shuffle(arrival)
     ordered = OrderedIds()
-    for new in arrival:
-        ordered.add(new)
+    ordered.add(arrival)
 
     pin = ordered.pin()
     assert pin.at_or_after(0, len(ids) + 1) == ids
@@ -177,11 +177,9 @@ def test_ids_come_out_in_order_however_they_went_in(order: str) -> None:
 def test_pinned_ids_do_not_see_later_ones() -> None:
     """A pinned order stays as it was while blocks are written and split under it."""
     ordered = OrderedIds()
-    for new in range(0, 3000, 2):
-        ordered.add(new)
+    ordered.add(range(0, 3000, 2))
     pin = ordered.pin()
-    for new in range(1, 9000, 2):
-        ordered.add(new)
+    ordered.add(range(1, 9000, 2))
     assert pin.at_or_after(0, 10_000) == list(range(0, 3000, 2))
     assert ordered.pin().at_or_after(0, 10_000) == sorted([*range(0, 3000, 2), *range(1, 9000, 2)])
 

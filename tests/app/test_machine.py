@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from trio_pb import canonical
+from trio_pb.app.blob import Blob
 from trio_pb.app.machine import (
     Page,
     Question,
@@ -15,6 +18,7 @@ from trio_pb.app.machine import (
     encode_value,
     query,
 )
+from trio_pb.app.parts import Part
 from trio_pb.errors import RemoteProtocolError, SnapshotGoneError
 
 CLIENT = b"c" * 16
@@ -46,9 +50,21 @@ class Counter(StateMachine):
             raise SnapshotGoneError("no")
         return Page(encode_value([self.total, question.op, question.connection, question.now_tick]))
 
-    def digest(self) -> bytes:
-        """Return the total."""
-        return b"%d" % self.total
+    def parts(self) -> Sequence[Part]:
+        """All state is one number."""
+        return [Blob(encode=lambda: canonical.encode(self.total), decode=decode_total, adopt=self.set_total)]
+
+    def set_total(self, total: int) -> None:
+        """Take a restored total."""
+        self.total = total
+
+
+def decode_total(data: bytes) -> int:
+    """Return the total that `data` encodes; ValueError for any other bytes."""
+    total = canonical.decode(data)
+    if type(total) is not int or total < 0:
+        raise ValueError("not a total")
+    return total
 
 
 class Doubler(Counter):

@@ -125,4 +125,4 @@ def test_a_table_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert call(["status", address]) == 3
     out = capsys.readouterr().out
     assert "\u2026" not in out
-    assert out.splitlines()[1].split() == [address, "-", "no", "answer", *["-"] * 5]
+    assert out.splitlines()[1].split() == [address, "-", "no", "answer", *["-"] * 8]

@@ -251,6 +251,46 @@ def test_busy_past_the_deadline_fails_at_once_as_not_applied() -> None:
     assert (failure.kind, failure.reason, failure.retry_ms) == (OutcomeKind.NOT_APPLIED, "busy", 2000)
 
 
+def test_a_full_disk_is_a_definite_refusal_with_its_name() -> None:
+    """DISK_FULL at the only transmission: not applied; whatever waits for a number is refused with it."""
+    world = World(ONE_SESSION)
+    warm = world.submit()
+    world.run(100, until=lambda: warm in world.outcomes)
+    primary = world.cluster.replica("r0")
+    primary.refuse_with = RejectCode.DISK_FULL
+    tokens = [world.submit(b"%d" % number) for number in range(2 * WINDOW)]  # More than one session has numbers for.
+    world.run(100)
+    for token in tokens:
+        failure = world.failure(token)
+        assert (failure.kind, failure.reason) == (OutcomeKind.NOT_APPLIED, "disk_full")
+
+    primary.refuse_with = None
+    later = world.submit(b"later")
+    world.run(1000, until=lambda: later in world.outcomes)
+    assert world.success(later).reply.result == b"did later"
+    assert world.cluster.executed == [b"x", b"later"]
+
+
+@pytest.mark.parametrize("for_ms", [5, 300, 10_000])
+def test_a_session_that_a_full_disk_keeps_from_opening_refuses_by_that_name(for_ms: int) -> None:
+    """Whoever waits for the session hears why, at the deadline or sooner; never a bare timeout."""
+    world = World()
+    world.cluster.replica("r0").refuse_with = RejectCode.DISK_FULL
+    first = world.submit()
+    world.run(400, until=lambda: first in world.outcomes)
+    later = world.submit(for_ms=for_ms)
+    world.run(for_ms, until=lambda: later in world.outcomes)
+    for token in (first, later):
+        failure = world.failure(token)
+        assert (failure.kind, failure.reason) == (OutcomeKind.NOT_APPLIED, "disk_full")
+        assert "disk of replica 0, the primary is full" in failure.text
+
+    world.cluster.replica("r0").refuse_with = None
+    last = world.submit(b"last")
+    world.run(1000, until=lambda: last in world.outcomes)
+    assert world.success(last).reply.result == b"did last"
+
+
 def test_too_large_is_found_here() -> None:
     """A body over the cluster's limit never leaves: neither before nor after the limit is known."""
     world = World()

@@ -8,6 +8,7 @@ from trio_pb import canonical
 from trio_pb.codec import wire
 from trio_pb.core.messages import (
     CheckpointId,
+    ChunkPiece,
     ClientMessage,
     Commit,
     CommitOk,
@@ -15,9 +16,11 @@ from trio_pb.core.messages import (
     DoViewChange,
     EntryState,
     Envelope,
+    GetChunk,
     GetIds,
     GetPrepares,
     GetStartView,
+    Gone,
     Greet,
     Greeted,
     Hello,
@@ -99,6 +102,7 @@ _POSITION = Position(
     wal_low=90_000,
     checkpoint=_CHECKPOINT,
     certified=_CERTIFIED,
+    probe=_PROBE,
     fit=True,
     reach=3,
     progress=0,
@@ -150,6 +154,9 @@ PEER: tuple[PeerMessage, ...] = (
     Ids(99_000, (b"entry-checksum-1", b"entry-checksum-2", b"entry-checksum-3")),
     GetPrepares(((99_000, b"entry-checksum-1"), (99_001, None))),
     PrepareCopy(PREPARE, is_current=True),
+    GetChunk(_CHECKPOINT.digest, 262_144, 262_144),
+    ChunkPiece(_CHECKPOINT.digest, 262_144, 262_159, b"end of a chunk."),
+    Gone(_CERTIFIED.digest),
     ReadIndex(3, 11),
     ReadIndexOk(3, 11, 99_990),
 )

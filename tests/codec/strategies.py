@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from trio_pb.core.messages import (
     CheckpointId,
+    ChunkPiece,
     ClientMessage,
     Commit,
     CommitOk,
@@ -14,9 +15,11 @@ from trio_pb.core.messages import (
     DoViewChange,
     EntryState,
     Envelope,
+    GetChunk,
     GetIds,
     GetPrepares,
     GetStartView,
+    Gone,
     Greet,
     Greeted,
     Hello,
@@ -66,7 +69,8 @@ def _unsigned(bits: int) -> st.SearchStrategy[int]:
 
 u16, u32, u64 = _unsigned(16), _unsigned(32), _unsigned(64)
 binary16 = st.binary(min_size=16, max_size=16)
-digests = st.just(b"") | st.binary(min_size=32, max_size=32)
+digests32 = st.binary(min_size=32, max_size=32)
+digests = st.just(b"") | digests32
 opaque = st.binary(max_size=300)
 replicas = st.integers(0, 1023)
 prepare_ids = st.builds(PrepareId, u64, binary16)
@@ -127,6 +131,7 @@ _positions = st.builds(
     wal_low=u64,
     checkpoint=checkpoints,
     certified=checkpoints,
+    probe=probes,
     fit=st.booleans(),
     reach=u16,
     progress=u64,
@@ -176,6 +181,9 @@ PEER_MESSAGES: dict[type[PeerMessage], st.SearchStrategy[PeerMessage]] = {
     Ids: st.builds(Ids, u64, checksum_tuples),
     GetPrepares: st.builds(GetPrepares, st.lists(st.tuples(u64, st.none() | binary16), max_size=32).map(tuple)),
     PrepareCopy: st.builds(PrepareCopy, prepares(), st.booleans()),
+    GetChunk: st.builds(GetChunk, digests32, u64, st.integers(0, 1 << 20)),
+    ChunkPiece: st.builds(ChunkPiece, digests32, u64, u64, opaque),
+    Gone: st.builds(Gone, digests32),
     ReadIndex: st.builds(ReadIndex, u32, u64),
     ReadIndexOk: st.builds(ReadIndexOk, u32, u64, u64),
 }

@@ -7,24 +7,41 @@ peers. At each Send it checks what the protocol promises of every Send (R-ENV, R
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
-import attrs
-
+from tests.core.disk_image import (
+    CLUSTER,
+    FIRST_VIEW,
+    GENESIS,
+    DiskImage,
+    Kept,
+    Written,
+    chain,
+    checkpoint_at,
+    checkpoint_of,
+    client,
+    disk_of,
+    id_at,
+    incarnation,
+    ordered,
+    probe_at,
+    register_order,
+    state_at,
+)
+from tests.core.statements import envelope, statement
 from trio_pb.core.config import Limits, Options, Timeouts
-from trio_pb.core.durable import Install, Proof, RecordHeader, Scan, Superblock
 from trio_pb.core.messages import (
     CODE_REGISTER,
     GENESIS_CHECKPOINT,
     NO_PROBE,
+    CheckpointId,
+    ChunkPiece,
     Commit,
     CommitOk,
-    Configuration,
     DoViewChange,
-    EntryState,
-    Envelope,
-    LogEntry,
+    GetChunk,
+    Gone,
     PeerMessage,
     Ping,
     Pong,
@@ -32,6 +49,7 @@ from trio_pb.core.messages import (
     PrepareCopy,
     PrepareMessage,
     PrepareOk,
+    Probe,
     Read,
     ReadMode,
     Reject,
@@ -53,18 +71,11 @@ from trio_pb.core.ports import (
     Queried,
     Query,
     Send,
-    Start,
-    SuperblockDone,
-    SuperblockWrite,
     Tick,
     ToClient,
     Trace,
-    WalAppend,
-    WalDone,
-    WalRead,
-    WalReadDone,
 )
-from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareId, build, genesis
+from trio_pb.core.prepare import Prepare, PrepareId
 from trio_pb.core.quorum import quorums_of
 from trio_pb.core.replica import Replica
 
@@ -74,202 +85,34 @@ __all__ = [
     "WALL_NS",
     "Bench",
     "DiskImage",
+    "Kept",
     "Written",
     "chain",
+    "checkpoint_at",
+    "checkpoint_of",
     "client",
     "disk_of",
     "echo",
     "envelope",
+    "id_at",
     "incarnation",
     "ordered",
     "primary",
+    "probe_at",
     "register_order",
+    "state_at",
     "statement",
 ]
 
 T = TypeVar("T")
 
-CLUSTER = b"c" * 16
-GENESIS = genesis(CLUSTER).id
 WALL_NS = 1_700_000_000_000_000_000  # What the wall clocks show at tick 0.
 TICK_NS = 10_000_000
-FIRST_VIEW = 1024  # The first view that replica 0 may lead.
-
-Written: TypeAlias = WalAppend | SuperblockWrite | WalRead
-
-
-def incarnation(replica: int) -> bytes:
-    """The identity that `replica` got at format."""
-    return bytes([replica + 1]) * 16
-
-
-def client(number: int) -> bytes:
-    """The id of a client."""
-    return bytes([number]) * 16
 
 
 def echo(body: bytes) -> bytes:
     """What the bench's state machine answers to a request or read."""
     return b"did " + body
-
-
-# --- Log entries ------------------------------------------------------------------------------------
-
-
-def ordered(number: int, *, by: int = 9, session: int = 1, body: bytes = b"x") -> OrderedRequest:
-    """One request as it stands in a prepare."""
-    return OrderedRequest(client(by), session, number, 2, body)
-
-
-def register_order(by: int) -> OrderedRequest:
-    """One registration as it stands in a prepare."""
-    return OrderedRequest(client(by), 0, 0, CODE_REGISTER, b"")
-
-
-def chain(
-    count: int,
-    *,
-    after: Prepare | None = None,
-    view: int = FIRST_VIEW,
-    commit: int = 0,
-    tag: bytes = b"x",
-    requests: Sequence[OrderedRequest] = (),
-    timestamp: int = 1000,
-) -> list[Prepare]:
-    """Return `count` linked prepares made in `view`; another `tag` makes other prepares of the same ops."""
-    prepares: list[Prepare] = []
-    last = after or genesis(CLUSTER)
-    for _ in range(count):
-        op = last.op + 1
-        last = build(
-            cluster=CLUSTER,
-            epoch=0,
-            view=view,
-            op=op,
-            parent=last.checksum,
-            commit=commit,
-            timestamp=timestamp + op,
-            requests=list(requests) or [ordered(op, body=tag)],
-            release=1,
-        )
-        prepares.append(last)
-    return prepares
-
-
-def id_at(log: Sequence[Prepare], op: int) -> PrepareId:
-    """The identity of `op` in a log that starts at op 1."""
-    return log[op - 1].id if op else GENESIS
-
-
-# --- The disk ---------------------------------------------------------------------------------------
-
-
-@attrs.define(eq=False)
-class DiskImage:
-    """What survives a crash."""
-
-    superblock: Superblock
-    proof: Proof | None
-    records: dict[PrepareId, Prepare]
-    has_log: bool = True
-
-    def start(self) -> Start:
-        """What opening the storage finds."""
-        headers = [RecordHeader(p.op, p.checksum, p.parent, p.view, p.commit) for p in self.records.values()]
-        return Start(self.superblock, Scan(self.proof, self.has_log, tuple(headers)))
-
-
-def disk_of(
-    replica: int,
-    *,
-    voters: int | tuple[int, ...] = 3,
-    standbys: tuple[int, ...] = (),
-    view: int = FIRST_VIEW,
-    log_view: int | None = None,
-    log: Sequence[Prepare] = (),
-    acked: int | None = None,
-    commit: int = 0,
-    installed: int = 0,
-    floor: int = 0,
-    proof_base: int = 0,
-    born: bool = True,
-    boot: int = 1,
-) -> DiskImage:
-    """Return a disk whose journal has `log`, proven up to `acked` (all of it unless told).
-
-    The identities of ops up to `installed` stand in the superblock; `floor` is what an install left binding.
-    """
-    ids = tuple(range(voters)) if isinstance(voters, int) else voters
-    log_view = view if log_view is None else log_view
-    acked = len(log) if acked is None else acked
-    superblock = Superblock(
-        cluster=CLUSTER,
-        replica=replica,
-        incarnation=incarnation(replica),
-        boot=boot,
-        born=born,
-        view=view,
-        log_view=log_view,
-        install=Install(
-            base=GENESIS,
-            checksums=tuple(prepare.checksum for prepare in log[:installed]),
-            ack_floor=floor,
-            proof_base=proof_base,
-        ),
-        commit=id_at(log, commit),
-        configuration=Configuration(0, ids, standbys),
-        pinned=tuple((other, incarnation(other)) for other in (*ids, *standbys) if other != replica) if born else (),
-    )
-    joined = b"".join(prepare.checksum for prepare in log[max(0, acked - 64) : acked])
-    proof = Proof((boot << 32) + 1, log_view, acked, joined, id_at(log, min(commit, acked)))
-    return DiskImage(superblock, proof, {prepare.id: prepare for prepare in log})
-
-
-# --- What peers say ---------------------------------------------------------------------------------
-
-
-def envelope(replica: int, *, view: int, op: int = 0, commit: int = 0, boot: int = 2) -> Envelope:
-    """What the frames of `replica` say of it."""
-    return Envelope(
-        cluster=CLUSTER,
-        replica=replica,
-        incarnation=incarnation(replica)[:8],
-        boot=boot,
-        epoch=0,
-        view=view,
-        op=op,
-        commit=commit,
-        release=1,
-    )
-
-
-def statement(
-    log: Sequence[Prepare],
-    *,
-    log_view: int,
-    commit: int = 0,
-    states: Mapping[int, EntryState] | None = None,
-    nameless: Sequence[int] = (),
-    last_timestamp: int = 0,
-) -> DoViewChange:
-    """A do_view_change over `log`; every op above `commit` is present unless `states` says otherwise."""
-    states = states or {}
-    entries = tuple(
-        LogEntry(p.op, None if p.op in nameless else p.checksum, states.get(p.op, EntryState.PRESENT))
-        for p in log[commit:]
-    )
-    return DoViewChange(
-        log_view=log_view,
-        head=id_at(log, len(log)),
-        commit=id_at(log, commit),
-        entries=entries,
-        last_timestamp=last_timestamp,
-        checkpoint=GENESIS_CHECKPOINT,
-        certified=GENESIS_CHECKPOINT,
-        wal_low=1,
-        configuration=Configuration(0, (0, 1, 2)),
-        pending=None,
-    )
 
 
 # --- The bench --------------------------------------------------------------------------------------
@@ -298,6 +141,8 @@ class Bench:
         self.wall_offset_ns = 0
         self.pending: list[Written] = []
         self.outputs: list[Output] = []
+        self.late_results = False  # What is applied is not answered by itself.
+        self.served = 0  # How much of `log_seen` `serve` has looked at.
         self.log_seen: list[Output] = []  # Everything since the boot, for what must never have been said.
         self.replica = Replica(self.options)
         self.step(disk.start())
@@ -307,6 +152,7 @@ class Bench:
         self.pending.clear()
         self.outputs.clear()
         self.log_seen.clear()
+        self.served = 0
         self.now = 0
         self.auto_disk = self.auto_disk if auto_disk is None else auto_disk
         self.replica = Replica(self.options)
@@ -383,6 +229,11 @@ class Bench:
             if isinstance(output.message, kind) and (to is None or to in output.replicas)
         ]
 
+    def given_to(self, kind: type[PeerMessage]) -> list[int]:
+        """To whom each message of one kind went since the last clear."""
+        sends = [output for output in self.given(Send) if isinstance(output.message, kind)]
+        return [replica for output in sends for replica in output.replicas]
+
     def told(self, connection: int | None = None) -> list[Reply | Reject]:
         """What clients were told since the last clear."""
         return [output.message for output in self.given(ToClient) if connection in (None, output.connection)]
@@ -399,6 +250,11 @@ class Bench:
         """Every identity of its log, genesis excluded."""
         return [self.replica.state.log.id(op) for op in range(1, self.head + 1)]
 
+    def log_ids_above(self) -> list[PrepareId]:
+        """Every identity of its log above what it let go of."""
+        log = self.replica.state.log
+        return [log.id(op) for op in range(log.base.op + 1, log.head + 1)]
+
     # --- Feeding ------------------------------------------------------------------------------------
 
     def step(self, *inputs: Input) -> list[Output]:
@@ -413,7 +269,7 @@ class Bench:
             if not todo and self.auto_disk:
                 free = [written for written in self.pending if not isinstance(written, self.held_back)]
                 self.pending = [written for written in self.pending if isinstance(written, self.held_back)]
-                todo = [self._complete(written) for written in free]
+                todo = [answer for written in free for answer in self.disk.complete(written)]
         return self.outputs[first:]
 
     def _carry_out(self, given: Sequence[Output]) -> list[Input]:
@@ -421,13 +277,13 @@ class Bench:
         for output in given:
             if isinstance(output, Send):
                 self._check_send(output)
-            elif isinstance(output, Apply):
+            elif isinstance(output, Apply) and not self.late_results:
                 answers.append(Applied(output.op, tuple(echo(item.body) for item in output.items)))
             elif isinstance(output, Query):
                 cursor, error = self.scan_cursor, self.query_error
                 answered = tuple(Answer(item.token, echo(item.body), cursor, error) for item in output.items)
                 answers.append(Queried(answered))
-            elif isinstance(output, WalAppend | SuperblockWrite | WalRead):
+            elif isinstance(output, Written):
                 self.pending.append(output)
         return answers
 
@@ -444,10 +300,12 @@ class Bench:
             True,
         )
         proven = proof.acked if proof is not None and is_ours else 0
-        assert requires.acked <= max(proven, durable.install.ack_floor), f"{send} acknowledges what is not proven"
+        copied = durable.anchor.op if durable.anchor is not None else 0  # A checkpoint needs no records (INV-11).
+        floor = max(proven, durable.install.ack_floor, copied)
+        assert requires.acked <= floor, f"{send} acknowledges what is not proven"
         if requires.acked:
             held = {id_.op for id_ in self.disk.records}
-            assert held >= set(range(1, requires.acked + 1)), f"{send} acknowledges what is not on disk"
+            assert held >= set(range(copied + 1, requires.acked + 1)), f"{send} acknowledges what is not on disk"
 
     def complete(self, kind: type[Written] | None = None, count: int = 1 << 30) -> list[Output]:
         """Let the oldest `count` pending disk jobs (of one kind) come to their end, each in a step of its own."""
@@ -456,19 +314,8 @@ class Bench:
         for written in chosen:
             if written in self.pending:  # An automatic disk may have come first.
                 self.pending.remove(written)
-                self.step(self._complete(written))
+                self.step(*self.disk.complete(written))
         return self.outputs[first:]
-
-    def _complete(self, written: Written) -> Input:
-        if isinstance(written, SuperblockWrite):
-            self.disk.superblock = written.image
-            return SuperblockDone(written.sequence)
-        if isinstance(written, WalRead):
-            return WalReadDone(written.id, self.disk.records.get(written.id))
-        self.disk.records.update({prepare.id: prepare for prepare in written.prepares})
-        if written.proof is not None:
-            self.disk.proof = written.proof
-        return WalDone(written.sequence)
 
     def tick(self, ticks: int = 1) -> list[Output]:
         """`ticks` pass at once, as after a pause."""
@@ -516,21 +363,34 @@ class Bench:
         return self.hear(replica, PrepareCopy(prepare, is_current), view=view)
 
     def hear_heartbeat(
-        self, head: PrepareId, *, commit: int = 0, commit_checksum: bytes | None = None, round_: int = 0
+        self,
+        head: PrepareId,
+        *,
+        commit: int = 0,
+        commit_checksum: bytes | None = None,
+        round_: int = 0,
+        certified: CheckpointId = GENESIS_CHECKPOINT,
     ) -> list[Output]:
         """The primary of our view sends its heartbeat."""
-        message = Commit(head.checksum, commit_checksum or self.checksum_at(commit), round_, GENESIS_CHECKPOINT)
+        message = Commit(head.checksum, commit_checksum or self.checksum_at(commit), round_, certified)
         return self.hear(self.view % 1024, message, op=head.op, commit=commit)
 
     def hear_start_view(
-        self, log: Sequence[Prepare], *, view: int, base: int = 0, nonce: int = 0, last_timestamp: int = 0
+        self,
+        log: Sequence[Prepare],
+        *,
+        view: int,
+        base: int = 0,
+        nonce: int = 0,
+        last_timestamp: int = 0,
+        certified: CheckpointId = GENESIS_CHECKPOINT,
     ) -> list[Output]:
         """The primary of `view` tells its log."""
         message = StartView(
             base=id_at(log, base),
             checksums=tuple(prepare.checksum for prepare in log[base:]),
             last_timestamp=last_timestamp,
-            certified=GENESIS_CHECKPOINT,
+            certified=certified,
             configuration=self.disk.superblock.configuration,
             pending=None,
             nonce=nonce,
@@ -550,19 +410,36 @@ class Bench:
         """A peer wishes for `target`."""
         return self.hear(replica, StartViewChange(target, ViewChangeReason.PRIMARY_SILENT, sanctioned), view=view)
 
-    def ack(self, *replicas: int, op: int | None = None, round_: int = 0) -> None:
+    def ack(
+        self,
+        *replicas: int,
+        op: int | None = None,
+        round_: int = 0,
+        checkpoint: CheckpointId = GENESIS_CHECKPOINT,
+        probe: Probe = NO_PROBE,
+    ) -> None:
         """Backups acknowledge everything up to `op` (our head unless told)."""
         for replica in replicas:
             op_acked = self.head if op is None else op
             id_ = PrepareId(op_acked, self.replica.state.log.id(op_acked).checksum)
-            self.hear(replica, PrepareOk(id_, round_, GENESIS_CHECKPOINT, NO_PROBE))
+            self.hear(replica, PrepareOk(id_, round_, checkpoint, probe))
 
     def answer_heartbeat(self, *replicas: int, round_: int = 0, fit: bool = True) -> None:
         """Backups answer a heartbeat without acknowledging anything."""
         for replica in replicas:
             self.hear(replica, CommitOk(round_, None, GENESIS_CHECKPOINT, NO_PROBE, fit))
 
-    def position(self, *, reach: int = 3, fit: bool = True, wall_ns: int | None = None, **other: int) -> Position:
+    def position(
+        self,
+        *,
+        reach: int = 3,
+        fit: bool = True,
+        wall_ns: int | None = None,
+        checkpoint: CheckpointId = GENESIS_CHECKPOINT,
+        certified: CheckpointId = GENESIS_CHECKPOINT,
+        probe: Probe = NO_PROBE,
+        **other: int,
+    ) -> Position:
         """What a healthy peer's ping or pong says now."""
         return Position(
             sequence=other.get("sequence", 0),
@@ -573,9 +450,10 @@ class Bench:
             applied=other.get("applied", self.applied),
             commit_checksum=None,
             acked=0,
-            wal_low=1,
-            checkpoint=GENESIS_CHECKPOINT,
-            certified=GENESIS_CHECKPOINT,
+            wal_low=other.get("wal_low", 1),
+            checkpoint=checkpoint,
+            certified=certified,
+            probe=probe,
             fit=fit,
             reach=reach,
             progress=other.get("progress", 0),
@@ -596,6 +474,44 @@ class Bench:
         """What an answer to a ping of this boot and tick says."""
         boot = self.replica.state.boot
         return self.position(reach=reach, fit=fit, wall_ns=wall_ns, sequence=(boot << 32) + 1)
+
+    def tell(
+        self,
+        *replicas: int,
+        checkpoint: CheckpointId = GENESIS_CHECKPOINT,
+        certified: CheckpointId = GENESIS_CHECKPOINT,
+        probe: Probe = NO_PROBE,
+        wal_low: int = 1,
+        commit: int | None = None,
+    ) -> None:
+        """Living peers tell of their checkpoints, in pongs."""
+        sequence = (self.replica.state.boot << 32) + 1
+        said = self.position(
+            sequence=sequence, checkpoint=checkpoint, certified=certified, probe=probe, wal_low=wal_low
+        )  # fmt: skip
+        for replica in replicas:
+            self.hear(replica, Pong(said), commit=commit)
+
+    def serve(self, *kept: Kept, gone: frozenset[int] = frozenset()) -> list[int]:
+        """Whoever is asked for chunks has those of `kept`, until nothing more is asked; returns who was."""
+        have = {digest: data for it in kept for digest, data in it.chunks.items()}
+        asked: list[int] = []
+        while self.served < len(self.log_seen):
+            output = self.log_seen[self.served]
+            self.served += 1
+            if isinstance(output, Send) and isinstance(output.message, GetChunk):
+                (peer,), wanted = output.replicas, output.message
+                asked.append(peer)
+                if wanted.digest in have and peer not in gone:
+                    self.hear_chunk(peer, wanted, have[wanted.digest])
+                else:
+                    self.hear(peer, Gone(wanted.digest))
+        return asked
+
+    def hear_chunk(self, replica: int, asked: GetChunk, data: bytes) -> list[Output]:
+        """A peer sends what was asked for, out of the chunk `data`."""
+        piece = data[asked.offset : asked.offset + asked.size]
+        return self.hear(replica, ChunkPiece(asked.digest, asked.offset, len(data), piece))
 
     def ping(
         self, replica: int, *, view: int | None = None, sequence: int = 0, sent_tick: int = 0, progress: int = 0

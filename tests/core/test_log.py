@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -16,6 +16,7 @@ from trio_pb.core.log import Hold, Log
 from trio_pb.core.prepare import Prepare, PrepareId, genesis
 
 OPS_MAX = 14
+QUICK = settings(deadline=None, max_examples=100)
 
 
 @attrs.define(eq=False)
@@ -178,6 +179,136 @@ class LogMachine(RuleBasedStateMachine):
 
 LogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestLog = LogMachine.TestCase
+
+
+# --- Letting go ---------------------------------------------------------------------------------------
+
+
+def held(prepares: list[Prepare], durable: int) -> Log:
+    """A log of these, durable up to `durable`."""
+    log = Log(GENESIS)
+    for prepare in prepares:
+        log.append(prepare)
+        if prepare.op <= durable:
+            log.mark_durable(prepare.id)
+    return log
+
+
+def facts(log: Log) -> dict[str, object]:
+    """All that can be asked of a log, op by op."""
+    ops = range(log.base.op, log.head + 1)
+    return {
+        "base": log.base,
+        "checksums": [log.checksum(op) for op in ops],
+        "holds": [log.hold(op) for op in ops[1:]],
+        "bodies": [op for op in ops if log.body(op) is not None],
+        "durable": log.durable_prefix,
+        "appended": log.appended_prefix,
+        "unknown": log.lowest_unknown(),
+        "missing": log.missing(1, log.head, 100),
+    }
+
+
+@QUICK
+@given(count=st.integers(1, 12), durable=st.integers(0, 12), at=st.integers(0, 12))
+def test_freeing_forgets_what_stands_below_and_nothing_else(count: int, durable: int, at: int) -> None:
+    """The new base is identified; above it all is as before; below it nothing is known."""
+    prepares = chain(count)
+    durable, at = min(durable, count), min(at, durable, count)
+    log = held(prepares, durable)
+    before = {op: (log.checksum(op), log.hold(op), log.body(op)) for op in range(at + 1, count + 1)}
+    log.free(at)
+    assert log.base == (prepares[at - 1].id if at else GENESIS)
+    assert {op: (log.checksum(op), log.hold(op), log.body(op)) for op in range(at + 1, count + 1)} == before
+    assert (log.head, log.durable_prefix, log.appended_prefix) == (count, durable, count)
+    assert all(log.checksum(op) is None and log.body(op) is None for op in range(at))
+    log.free(at - 1)
+    assert log.base.op == at
+
+
+@QUICK
+@given(
+    count=st.integers(0, 10),
+    durable=st.integers(0, 10),
+    base=st.integers(1, 14),
+    is_same=st.booleans(),
+    unknown=st.sets(st.integers(1, 10)),
+)
+def test_rebasing_keeps_what_continues_the_new_base(
+    count: int, durable: int, base: int, is_same: bool, unknown: set[int]
+) -> None:
+    """8.2, 4: another prepare there, or a log that ends below: what we hold above is of a dead chain."""
+    prepares = chain(14)
+    durable = min(durable, count)
+    log = held(prepares[:durable], durable)
+    log.extend_identities([prepare.checksum for prepare in prepares[durable:count]])
+    for op in unknown:
+        if durable < op < count:
+            log.forget_identity(op)
+    was_known = log.checksum(base)
+    target = prepares[base - 1].id if is_same else PrepareId(base, b"another prepare.")
+    continues = base <= count and was_known in (None, target.checksum)
+    above = [log.checksum(op) for op in range(base + 1, count + 1)] if continues else []
+    log.rebase(target)
+    assert (log.base, log.head) == (target, base + len(above))
+    assert [log.checksum(op) for op in range(base, log.head + 1)] == [target.checksum, *above]
+    assert base <= log.durable_prefix <= log.appended_prefix <= log.head
+    for op in range(base + 1, log.durable_prefix + 1):
+        assert log.checksum(op) is not None
+        assert log.hold(op) is Hold.DURABLE
+    assert log.lowest_unknown() == next((op for op in range(base + 1, log.head + 1) if log.checksum(op) is None), None)
+    assert log.bodies_in_memory == (max(durable - base, 0) if continues else 0)
+
+
+@QUICK
+@given(
+    ours=st.integers(1, 12),
+    freed=st.integers(0, 12),
+    keep=st.integers(0, 12),
+    told=st.integers(0, 12),
+    more=st.integers(0, 5),
+)
+def test_adopting_is_the_same_whatever_was_freed(ours: int, freed: int, keep: int, told: int, more: int) -> None:
+    """6.5: a log told from a base below, at or above ours: as if nothing had been freed, above our base."""
+    prepares = chain(ours)
+    keep = min(keep, ours)
+    freed = min(freed, keep)  # What was freed is committed, so every later log has it.
+    theirs = [*prepares[:keep], *chain(more, after=prepares[keep - 1] if keep else None, tag=b"theirs")]
+    told = min(told, len(theirs))
+    base = theirs[told - 1].id if told else GENESIS
+    checksums = [prepare.checksum for prepare in theirs[told:]]
+    whole, short = held(prepares, ours), held(prepares, ours)
+    short.free(freed)
+    commons = [log.common_prefix(base, checksums, keep) for log in (whole, short)]
+    assert commons[0] == commons[1]
+    adopted = [log.adopt(base, checksums, commons[0]) for log in (whole, short)]
+    adopted[0].free(freed)
+    assert facts(adopted[0]) == facts(adopted[1])
+    # And what the old log knew more is taken over, in whichever of the two something was freed.
+    for new in adopted:
+        new.inherit(short)
+    assert facts(adopted[0]) == facts(adopted[1])
+    late = held(prepares, ours).adopt(base, checksums, commons[0])
+    late.inherit(short)
+    if late.checksum(freed) is not None:
+        late.free(freed)
+        assert facts(late) == facts(adopted[0])
+
+
+def test_a_log_that_contradicts_what_was_freed_is_impossible() -> None:
+    """INV-2: what was let go of is committed."""
+    log = held(chain(5), 5)
+    log.free(3)
+    with pytest.raises(AssertionError, match="contradicts"):
+        log.common_prefix(GENESIS, [prepare.checksum for prepare in chain(5, tag=b"other")], 5)
+
+
+def test_the_base_only_rises() -> None:
+    """What was let go of does not come back."""
+    log = held(chain(5), 5)
+    log.free(3)
+    with pytest.raises(AssertionError, match="only rises"):
+        log.rebase(chain(2)[1].id)
 
 
 def test_a_log_is_a_hash_chain() -> None:

@@ -98,7 +98,7 @@ def test_5_1_pipeline_bytes_are_bounded() -> None:
 
 def test_5_1_wal_ops_bounds_the_primary() -> None:
     """No op is made more than WAL_OPS above the checkpoint."""
-    a = primary(limits=Limits(wal_ops=2))
+    a = primary(limits=Limits(wal_ops=2, checkpoint_interval_ops=1))
     sessions = register_many(a, 2)
     a.request(1, by=1, session=sessions[0])
     assert a.head == 2
@@ -268,7 +268,7 @@ def test_5_2_a_prepare_of_another_cluster_is_ignored() -> None:
 
 def test_5_2_wal_ops_bounds_the_backup() -> None:
     """A backup drops what lies more than WAL_OPS above its checkpoint."""
-    b = Bench(disk_of(1), limits=Limits(wal_ops=2))
+    b = Bench(disk_of(1), limits=Limits(wal_ops=2, checkpoint_interval_ops=1))
     for prepare in chain(3):
         b.hear_prepare(prepare)
     assert b.head == 2

@@ -428,21 +428,20 @@ def test_7_6_an_unborn_replica_says_nothing_else_and_hears_nothing_else() -> Non
 
 
 def test_7_6_acknowledgement_of_another_identity_is_not_ours() -> None:
-    """A peer that pinned an earlier format of our id does not make us born."""
+    """A peer that pinned an earlier format of our id never makes us born: we say so and stop."""
     b = newborn(voters=2, replica=1)
     say_hello(b, 0)
     acknowledge_hello(b, 0, pinned=b"y" * 16)
     assert b.is_in(Status.UNBORN)
-    acknowledge_hello(b, 0)
-    assert b.is_in(Status.NORMAL)
+    assert [fatal.code for fatal in b.given(Fatal)] == ["identity_refused"]
 
 
 def test_t_16_a_reformatted_id_is_refused_for_ever() -> None:
-    """A wiped disk comes back with another incarnation: refused, never acknowledged, never pinned."""
+    """A wiped disk comes back with another incarnation: told whom we know instead, never pinned."""
     b = Bench(disk_of(1))
     b.clear()
     say_hello(b, 2, identity=b"z" * 16)
-    assert not b.sent(HelloAck)
+    assert [message.pinned for message in b.sent(HelloAck)] == [incarnation(2)]
     assert b.counter("identity_refused") == 1
     assert dict(b.disk.superblock.pinned)[2] == incarnation(2)
 

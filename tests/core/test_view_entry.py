@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.core.bench import GENESIS, Bench, chain, disk_of, statement
 from tests.core.between_views import in_view_change, wishes
-from trio_pb.core.messages import Commit, CommitOk, DoViewChange, Ping, PrepareMessage, Status
+from trio_pb.core.messages import NO_PROBE, Commit, CommitOk, DoViewChange, Ping, PrepareMessage, Status
 from trio_pb.core.ports import Send, SuperblockWrite
 from trio_pb.core.state import VIEW_MODULUS, primary_of
 from trio_pb.core.wishes import next_view_of
@@ -214,7 +214,7 @@ def test_r_join_other_messages_move_nobody() -> None:
     """A wish's target is no view that anybody is in, and answers tell nothing either."""
     b = Bench(disk_of(1))
     b.hear_wish(2, 1026)
-    b.hear(2, CommitOk(0, None, statement([], log_view=0).certified, b.replica.execution.probe, fit=True), view=1026)
+    b.hear(2, CommitOk(0, None, statement([], log_view=0).certified, NO_PROBE, fit=True), view=1026)
     assert b.view == 1024
 
 

@@ -22,14 +22,14 @@ from trio_pb.core.messages import (
 )
 from trio_pb.core.ports import Input, Output, Report, Requires, Send, Start, Tick
 from trio_pb.core.prepare import genesis
-from trio_pb.driver.disk_thread import StorageWork
 from trio_pb.driver.inbox import Inbox
 from trio_pb.driver.incoming import Incoming
 from trio_pb.driver.peer_link import Dial, dial_tcp
 from trio_pb.driver.reception import Reception
 from trio_pb.driver.transport import Transport
-from trio_pb.errors import StorageError
+from trio_pb.errors import RemoteProtocolError, StorageError
 from trio_pb.storage.disk import Flush, Job, Step
+from trio_pb.storage.work import CheckpointClaimed, CheckpointWritten, Completion, InstallReadDone, Work
 
 CLUSTER = b"c" * 16
 INCARNATION = b"i" * 16
@@ -113,6 +113,10 @@ class FakeCore:
             commit=self.commit,
             applied=self.applied,
             acked=0,
+            checkpoint=0,
+            certified=0,
+            wal_low=1,
+            unfit=(),
             configuration=Configuration(0, (0, 1, 2)),
             peers=(),
             counters=(("core_steps", len(self.steps)),),
@@ -120,11 +124,75 @@ class FakeCore:
         )
 
 
+class FakeFrozen:
+    """A state of one chunk for each body, never known."""
+
+    def __init__(self, bodies: list[bytes], on_encode: Callable[[], None]) -> None:
+        self._bodies = bodies
+        self._on_encode = on_encode
+        self.is_released = False
+
+    @property
+    def places(self) -> Sequence[int]:
+        """One for each body."""
+        return range(len(self._bodies))
+
+    def known(self, place: int) -> tuple[bytes, int] | None:
+        """Nothing is."""
+        del place
+        return None
+
+    def encode(self, place: int) -> bytes:
+        """The body."""
+        self._on_encode()
+        return self._bodies[place]
+
+    def release(self) -> None:
+        """Remember."""
+        self.is_released = True
+
+
+class FakeRestoring:
+    """The bodies of a state to come."""
+
+    def __init__(self, is_restorable: bool) -> None:
+        self.bodies: list[bytes] = []
+        self._is_restorable = is_restorable
+
+    def put(self, place: int, data: bytes) -> None:
+        """In order; RemoteProtocolError when nothing is restorable."""
+        if not self._is_restorable:
+            raise RemoteProtocolError("not a body")
+        assert place == len(self.bodies)
+        self.bodies.append(data)
+
+    def finish(self) -> None:
+        """Any bodies go together."""
+
+
 class FakeMachine:
     """Remembers what it executed; a result is the body, turned round."""
 
     def __init__(self) -> None:
         self.executed: list[bytes] = []
+        self.frozen: list[FakeFrozen] = []
+        self.on_encode: Callable[[], None] = lambda: None  # Called for each chunk of a checkpoint.
+        self.is_restorable = True
+        self.unprepared = 0  # Slices of preparing the digest.
+
+    def freeze(self) -> FakeFrozen:
+        """What was executed so far."""
+        self.frozen.append(FakeFrozen(list(self.executed), self.on_encode))
+        return self.frozen[-1]
+
+    def restoring(self) -> FakeRestoring:
+        """Nothing yet."""
+        return FakeRestoring(self.is_restorable)
+
+    def adopt(self, restoring: FakeRestoring, op: int) -> None:
+        """As if it had been executed here."""
+        del op
+        self.executed = restoring.bodies
 
     def apply(self, op: int, timestamp: int, items: Sequence[tuple[int, bytes, int, bytes]]) -> tuple[bytes, ...]:
         """Execute a batch."""
@@ -139,24 +207,41 @@ class FakeMachine:
         del op, now_tick
         return tuple((token, b"%d" % len(self.executed), b"", "") for token, *_rest in items)
 
+    def prepare_digest(self, pieces: int) -> bool:
+        """As many calls as `unprepared` says."""
+        assert pieces > 0
+        self.unprepared = max(0, self.unprepared - 1)
+        return self.unprepared == 0
+
     def digest(self) -> bytes:
         """Of everything executed."""
         return blake2b(b"|".join(self.executed), digest_size=32).digest()
 
 
+def all_for_core(done: Sequence[Completion]) -> list[Input]:
+    """Sift where nobody writes checkpoints."""
+    inputs: list[Input] = []
+    for one in done:
+        assert not isinstance(one, CheckpointClaimed | CheckpointWritten | InstallReadDone)
+        inputs.append(one)
+    return inputs
+
+
 class FakeStore:
     """Queues outputs; a job flushes once and completes as `complete` says."""
 
-    def __init__(self, complete: Callable[[StorageWork], Input]) -> None:
+    def __init__(self, complete: Callable[[Work], Completion]) -> None:
         self._complete = complete
-        self._queue: list[StorageWork] = []
+        self._queue: list[Work] = []
+        self.works: list[Work] = []  # All that was ever put.
         self.groups: list[int] = []  # How many outputs each job took.
 
-    def put(self, output: StorageWork) -> None:
-        """Queue one output."""
-        self._queue.append(output)
+    def put(self, work: Work) -> None:
+        """Queue one thing to do."""
+        self._queue.append(work)
+        self.works.append(work)
 
-    def take(self) -> Job[tuple[Input, ...]] | None:
+    def take(self) -> Job[tuple[Completion, ...]] | None:
         """All of the queue as one job."""
         if not self._queue:
             return None
@@ -164,7 +249,7 @@ class FakeStore:
         self.groups.append(len(group))
         return self._job(group)
 
-    def _job(self, group: list[StorageWork]) -> Job[tuple[Input, ...]]:
+    def _job(self, group: list[Work]) -> Job[tuple[Completion, ...]]:
         yield Flush("log")
         return tuple(self._complete(output) for output in group)
 
@@ -195,14 +280,18 @@ class FakeDisk:
 
 
 def make_transport(
-    core: FakeCore, inbox: Inbox, *, peers: dict[int, str] | None = None, dial: Dial = dial_tcp
+    core: FakeCore,
+    inbox: Inbox,
+    *,
+    peers: dict[int, str] | None = None,
+    dial: Dial = dial_tcp,
+    machine: FakeMachine | None = None,
 ) -> Transport:
     """The transport of replica 0."""
-    machine = FakeMachine()
     reception = Reception(
         report=core.report,
         durable_view=lambda: 0,
-        machine=machine,
+        machine=machine or FakeMachine(),
         limits=Limits(),
         addresses={0: "a:1", 1: "b:1"},
         counters=dict,

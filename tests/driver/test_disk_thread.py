@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 import trio
 
-from tests.driver.fakes import FakeDisk, FakeStore
-from trio_pb.core.ports import Input, SuperblockWrite, WalAppend, WalDone, WalRead
-from trio_pb.driver.disk_thread import DiskThread, StorageWork
+from tests.driver.fakes import FakeDisk, FakeStore, all_for_core, make_superblock
+from trio_pb.core.ports import ChunkPut, Collect, Input, Scrub, SuperblockWrite, WalAppend, WalDone, WalRead
+from trio_pb.driver.disk_thread import DiskThread
 from trio_pb.driver.flush_policy import BLOCKING_SECONDS_MAX, FlushPolicy
 from trio_pb.driver.inbox import Inbox
-from trio_pb.errors import ReplicaStoppedError, StorageError
+from trio_pb.errors import DiskFullError, ReplicaStoppedError, StorageError
 from trio_pb.storage.disk import Allocate, Flush, Job, Read, Step, Write
+from trio_pb.storage.work import Completion, Work
 
 
-def complete(output: StorageWork) -> Input:
+def complete(work: Work) -> Input:
     """Appends only, here."""
-    assert isinstance(output, WalAppend)
-    return WalDone(output.sequence)
+    assert isinstance(work, WalAppend)
+    return WalDone(work.sequence)
 
 
 def append(sequence: int) -> WalAppend:
@@ -30,7 +32,7 @@ def append(sequence: int) -> WalAppend:
 async def test_completions_come_back_as_inputs() -> None:
     """Put, and some time later the inbox has it."""
     inbox = Inbox()
-    thread = DiskThread(FakeStore(complete), FakeDisk(), inbox)
+    thread = DiskThread(FakeStore(complete), FakeDisk(), inbox, sift=all_for_core)
     thread.start()
     thread.put([append(1)])
     assert await inbox.take_all() == [WalDone(1)]
@@ -41,7 +43,7 @@ async def test_what_was_put_together_is_one_group_and_waits_for_the_running_one(
     """While a flush runs everything else gathers behind it."""
     inbox, disk = Inbox(), FakeDisk()
     store = FakeStore(complete)
-    thread = DiskThread(store, disk, inbox)
+    thread = DiskThread(store, disk, inbox, sift=all_for_core)
     thread.start()
     disk.gate.clear()
     thread.put([append(1), append(2)])
@@ -62,7 +64,7 @@ async def test_a_failed_flush_stops_the_replica_with_the_cause_and_is_not_retrie
     """R-IOERR: one attempt, a clear message, no completion."""
     inbox, disk = Inbox(), FakeDisk()
     disk.fail("log/1: flush: EIO")
-    thread = DiskThread(FakeStore(complete), disk, inbox)
+    thread = DiskThread(FakeStore(complete), disk, inbox, sift=all_for_core)
     thread.start()
     thread.put([append(1)])
     with pytest.raises(ReplicaStoppedError, match="storage: log/1: flush: EIO") as caught:
@@ -77,7 +79,7 @@ async def test_a_failed_flush_stops_the_replica_with_the_cause_and_is_not_retrie
 async def test_a_bug_in_storage_code_is_not_hidden_in_the_thread() -> None:
     """Any exception arrives where the replica is owned."""
     inbox = Inbox()
-    thread = DiskThread(FakeStore(complete), FakeDisk(), inbox)
+    thread = DiskThread(FakeStore(complete), FakeDisk(), inbox, sift=all_for_core)
     thread.start()
     thread.put([WalRead(id=None)])  # type: ignore[arg-type] # The store's own assert is what we are after.
     with pytest.raises(AssertionError):
@@ -89,7 +91,7 @@ async def test_closing_ends_the_running_job_and_drops_the_rest() -> None:
     """Nothing starts after close was asked for."""
     inbox, disk = Inbox(), FakeDisk()
     store = FakeStore(complete)
-    thread = DiskThread(store, disk, inbox)
+    thread = DiskThread(store, disk, inbox, sift=all_for_core)
     thread.start()
     disk.gate.clear()
     thread.put([append(1)])
@@ -105,7 +107,7 @@ async def test_closing_ends_the_running_job_and_drops_the_rest() -> None:
 async def test_a_hanging_disk_does_not_keep_close_for_ever() -> None:
     """Close says that the thread is still there."""
     disk = FakeDisk()
-    thread = DiskThread(FakeStore(complete), disk, Inbox())
+    thread = DiskThread(FakeStore(complete), disk, Inbox(), sift=all_for_core)
     thread.start()
     disk.gate.clear()
     thread.put([append(1)])
@@ -117,12 +119,26 @@ async def test_a_hanging_disk_does_not_keep_close_for_ever() -> None:
 
 async def test_closing_a_thread_that_never_ran() -> None:
     """A start that failed half-way closes as well."""
-    assert await DiskThread(FakeStore(complete), FakeDisk(), Inbox()).close(5)
+    assert await DiskThread(FakeStore(complete), FakeDisk(), Inbox(), sift=all_for_core).close(5)
 
 
-def test_superblock_writes_are_storage_work() -> None:
-    """The three storage outputs and no others."""
-    assert set(StorageWork.__args__) == {WalAppend, SuperblockWrite, WalRead}
+async def test_of_all_completions_only_those_for_the_core_reach_it() -> None:
+    """The others are for whoever writes checkpoints, who may have something to do now: the taker is woken."""
+    inbox = Inbox()
+    taken: list[Completion] = []
+
+    def sift(done: Sequence[Completion]) -> list[Input]:
+        taken.extend(done)
+        return [one for one in all_for_core(done) if one != WalDone(1)]
+
+    thread = DiskThread(FakeStore(complete), FakeDisk(), inbox, sift=sift)
+    thread.start()
+    thread.put([append(1)])
+    assert await inbox.take_all() == []
+    assert taken == [WalDone(1)]
+    thread.put([append(1), append(2)])
+    assert await inbox.take_all() == [WalDone(2)]
+    assert await thread.close(5)
 
 
 # --- Work in the loop -----------------------------------------------------------------------------
@@ -148,14 +164,14 @@ class StepStore:
     def __init__(self, *steps: Step, spare: Step | None = None) -> None:
         self._steps = steps
         self._spare = spare
-        self._outputs: list[StorageWork] = []
+        self._outputs: list[Work] = []
         self._spare_is_due = False
 
-    def put(self, output: StorageWork) -> None:
+    def put(self, work: Work) -> None:
         """Queue."""
-        self._outputs.append(output)
+        self._outputs.append(work)
 
-    def take(self) -> Job[tuple[Input, ...]] | None:
+    def take(self) -> Job[tuple[Completion, ...]] | None:
         """The queued work first, then the spare."""
         if self._outputs:
             outputs, self._outputs = self._outputs, []
@@ -166,15 +182,31 @@ class StepStore:
             return self._fill(spare)
         return None
 
-    def _job(self, outputs: list[StorageWork]) -> Job[tuple[Input, ...]]:
+    def _job(self, works: list[Work]) -> Job[tuple[Completion, ...]]:
         for step in self._steps:
             result = yield step
             assert (result == b"read") == (type(step) is Read), "each step gets its own result"
-        return tuple(complete(output) for output in outputs)
+        return tuple(complete(work) for work in works)
 
-    def _fill(self, spare: Step) -> Job[tuple[Input, ...]]:
+    def _fill(self, spare: Step) -> Job[tuple[Completion, ...]]:
         yield spare
         return ()
+
+
+class FullStore(StepStore):
+    """Goes on without what there is no room for."""
+
+    def __init__(self, *steps: Step) -> None:
+        super().__init__(*steps)
+        self.refused: list[Step] = []
+
+    def _job(self, works: list[Work]) -> Job[tuple[Completion, ...]]:
+        for step in self._steps:
+            try:
+                yield step
+            except DiskFullError:
+                self.refused.append(step)
+        return tuple(complete(work) for work in works)
 
 
 class SteppedDisk:
@@ -184,6 +216,7 @@ class SteppedDisk:
         self.now = 0.0
         self.steps: list[tuple[str, bool]] = []  # Kind, and whether in the loop.
         self.failure: StorageError | None = None
+        self.full: set[tuple[str, bool]] = set()  # Steps that find no room.
         self._seconds = seconds  # By kind of step.
         self._loop = threading.get_ident()
 
@@ -197,6 +230,8 @@ class SteppedDisk:
         self.steps.append((kind, threading.get_ident() == self._loop))
         if self.failure is not None:
             raise self.failure
+        if self.steps[-1] in self.full:
+            raise DiskFullError(f"{kind}: no room")
         self.now += self._seconds.get(kind, 0.0)
         return b"read" if type(step) is Read else None
 
@@ -208,10 +243,10 @@ PROOF, PROOF_FLUSH = Write("proofs", 0, b"proof"), Flush("proofs")
 async def start_inline(store: StepStore, disk: SteppedDisk, inbox: Inbox) -> tuple[DiskThread, Inline]:
     """A thread that waits, beside a loop that may work."""
     policy = Inline()
-    thread = DiskThread(store, disk, inbox, policy=policy, clock=disk.clock)
+    thread = DiskThread(store, disk, inbox, sift=all_for_core, policy=policy, clock=disk.clock)
     thread.start()
     with trio.fail_after(5):
-        while not thread.may_work_here:
+        while not thread.may_work_here([]):
             await trio.lowlevel.checkpoint()
     return thread, policy
 
@@ -220,10 +255,10 @@ async def test_the_loop_does_a_job_itself_and_has_its_completions_at_once() -> N
     """In the order that the store wants: nothing goes by the thread or the inbox."""
     disk, inbox = SteppedDisk(Flush=0.001), Inbox()
     thread, policy = await start_inline(StepStore(RECORD, FLUSH, PROOF, PROOF_FLUSH), disk, inbox)
-    assert thread.work_here([append(1), append(2)]) == (WalDone(1), WalDone(2))
+    assert thread.work_here([append(1), append(2)]) == [WalDone(1), WalDone(2)]
     assert disk.steps == [("Write", True), ("Flush", True), ("Write", True), ("Flush", True)]
     assert policy.noted == [0.002]
-    assert thread.may_work_here
+    assert thread.may_work_here([])
     assert await thread.close(5)
 
 
@@ -231,9 +266,9 @@ async def test_a_job_that_takes_too_long_goes_on_in_the_thread() -> None:
     """The loop waits for the step that stalls, and for no other; later work queues behind."""
     disk, inbox = SteppedDisk(Flush=2 * BLOCKING_SECONDS_MAX), Inbox()
     thread, policy = await start_inline(StepStore(RECORD, FLUSH, PROOF, PROOF_FLUSH), disk, inbox)
-    assert thread.work_here([append(1)]) == ()
+    assert thread.work_here([append(1)]) == []
     assert policy.noted[0] == 2 * BLOCKING_SECONDS_MAX
-    assert not thread.may_work_here
+    assert not thread.may_work_here([])
     assert await inbox.take_all() == [WalDone(1)]
     assert disk.steps == [("Write", True), ("Flush", True), ("Write", False), ("Flush", False)]
     thread.put([append(2)])
@@ -246,8 +281,31 @@ async def test_only_writes_and_flushes_are_done_in_the_loop(step: Step) -> None:
     """A read of old records or a new file may take any time."""
     disk, inbox = SteppedDisk(), Inbox()
     thread, _ = await start_inline(StepStore(RECORD, FLUSH, step, PROOF), disk, inbox)
-    assert thread.work_here([append(1)]) == ()
+    assert thread.work_here([append(1)]) == []
     assert await inbox.take_all() == [WalDone(1)]
+    assert [here for _, here in disk.steps] == [True, True, False, False]
+    assert await thread.close(5)
+
+
+async def test_only_group_commits_are_done_in_the_loop() -> None:
+    """Slices of checkpoints, transfers and scrubbing are for the thread, however fast the disk."""
+    thread, _ = await start_inline(StepStore(RECORD), SteppedDisk(), Inbox())
+    image = SuperblockWrite(1, make_superblock())
+    assert thread.may_work_here([append(1), image])
+    for work in (WalRead(make_superblock().commit), Scrub(), Collect(1, ()), ChunkPut(b"d" * 32, b"chunk")):
+        assert not thread.may_work_here([append(1), work])
+    assert await thread.close(5)
+
+
+async def test_a_full_disk_is_told_to_the_job_in_the_loop_and_in_the_thread() -> None:
+    """The job knows what to do without; nothing ends."""
+    disk, inbox = SteppedDisk(Flush=2 * BLOCKING_SECONDS_MAX), Inbox()
+    disk.full = {("Write", True), ("Write", False)}
+    store = FullStore(RECORD, FLUSH, PROOF, FLUSH)
+    thread, _ = await start_inline(store, disk, inbox)
+    assert thread.work_here([append(1)]) == []
+    assert await inbox.take_all() == [WalDone(1)]
+    assert store.refused == [RECORD, PROOF]
     assert [here for _, here in disk.steps] == [True, True, False, False]
     assert await thread.close(5)
 
@@ -257,8 +315,8 @@ async def test_work_that_nobody_waits_for_goes_to_the_thread() -> None:
     disk, inbox = SteppedDisk(), Inbox()
     store = StepStore(RECORD, FLUSH, spare=Write("log/2", 0, b"zeros"))
     thread, _ = await start_inline(store, disk, inbox)
-    assert thread.work_here([append(1)]) == (WalDone(1),)
-    assert not thread.may_work_here
+    assert thread.work_here([append(1)]) == [WalDone(1)]
+    assert not thread.may_work_here([])
     thread.put([append(2)])
     assert await inbox.take_all() == [WalDone(2)]
     assert [here for _, here in disk.steps] == [True, True, False, False, False]
@@ -273,7 +331,7 @@ async def test_a_failed_flush_in_the_loop_stops_the_replica_and_is_not_retried()
     with pytest.raises(ReplicaStoppedError, match="storage: log/1: flush: EIO") as caught:
         thread.work_here([append(1)])
     assert caught.value.__cause__ is disk.failure
-    assert not thread.may_work_here
+    assert not thread.may_work_here([])
     thread.put([append(2)])
     assert await thread.close(5)
     assert len(disk.steps) == 1
@@ -283,4 +341,4 @@ async def test_nothing_is_done_in_the_loop_after_close() -> None:
     """What is queued is dropped, as in the thread."""
     thread, _ = await start_inline(StepStore(RECORD), SteppedDisk(), Inbox())
     assert await thread.close(5)
-    assert not thread.may_work_here
+    assert not thread.may_work_here([])

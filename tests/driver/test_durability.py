@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from tests.driver.fakes import make_start, make_superblock
 from trio_pb.core.durable import Proof
+from trio_pb.core.messages import CheckpointId
 from trio_pb.core.ports import Requires, SuperblockDone, SuperblockWrite, WalAppend, WalDone
 from trio_pb.core.prepare import genesis
 from trio_pb.driver.durability import Durability
@@ -58,3 +60,16 @@ def test_an_install_voids_older_proofs_and_brings_its_floor() -> None:
     durability.note_write(append(2, acked=6, log_view=1025))
     durability.note_completions([WalDone(2)])
     assert durability.acked == 6
+
+
+def test_a_live_checkpoint_binds_like_a_proof() -> None:
+    """What was copied up to there is acknowledged without any record (PROTOCOL 8.2)."""
+    durability = Durability(make_start())
+    image = attrs.evolve(make_superblock(), checkpoint=CheckpointId(64, b"d" * 32))
+    durability.note_write(SuperblockWrite(1, image))
+    assert durability.acked == 0
+    durability.note_completions([SuperblockDone(1)])
+    assert durability.acked == 64
+    durability.note_write(append(1, acked=65))
+    durability.note_completions([WalDone(1)])
+    assert durability.acked == 65

@@ -23,15 +23,19 @@ from tests.driver.fakes import (
     receive_messages,
 )
 from trio_pb.codec.wire import Message, encode_client
-from trio_pb.core.messages import Greet, Reply, Request
+from trio_pb.core.manifest import Chunk, CoreState, Manifest
+from trio_pb.core.messages import CheckpointId, Greet, Reply, Request
 from trio_pb.core.ports import (
     Answer,
     Applied,
     Apply,
     ApplyItem,
+    CheckpointBegin,
+    CheckpointDone,
     Fatal,
     FromClient,
     Input,
+    Install,
     Link,
     Output,
     Queried,
@@ -50,24 +54,58 @@ from trio_pb.core.ports import (
     WalReadDone,
 )
 from trio_pb.driver.clock import Clock
-from trio_pb.driver.disk_thread import DiskThread, StorageWork
+from trio_pb.driver.disk_thread import DiskThread
 from trio_pb.driver.durability import Durability
+from trio_pb.driver.events import EventLog
 from trio_pb.driver.flush_policy import TRIAL_JOBS, FlushPolicy
-from trio_pb.driver.host import ReplicaHost
+from trio_pb.driver.host import SLICE_BYTES, ReplicaHost
 from trio_pb.driver.inbox import Inbox
+from trio_pb.driver.opening import CopiesDamaged
 from trio_pb.errors import ReplicaStoppedError
+from trio_pb.storage.checkpointer import Checkpointer
+from trio_pb.storage.work import (
+    CheckpointClaim,
+    CheckpointClaimed,
+    CheckpointFinish,
+    CheckpointWrite,
+    CheckpointWritten,
+    Completion,
+    InstallRead,
+    InstallReadDone,
+    Work,
+)
 
 Stream = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 GREET = encode_client(None, Greet((1,), None))
 
 
-def complete(output: StorageWork) -> Input:
+def complete(work: Work) -> Completion:
     """What a store completes with."""
-    if isinstance(output, WalAppend):
-        return WalDone(output.sequence)
-    if isinstance(output, SuperblockWrite):
-        return SuperblockDone(output.sequence)
-    return WalReadDone(output.id, None)
+    match work:
+        case WalAppend():
+            return WalDone(work.sequence)
+        case SuperblockWrite():
+            return SuperblockDone(work.sequence)
+        case WalRead():
+            return WalReadDone(work.id, None)
+        case CheckpointClaim():
+            return CheckpointClaimed(work.serial, frozenset())
+        case CheckpointWrite():
+            return CheckpointWritten(work.serial, sum(len(data) for _, data in work.chunks))
+        case CheckpointFinish():
+            return CheckpointDone(work.id)
+        case InstallRead():
+            return install_read(work)
+        case _:
+            raise AssertionError(f"{work} is not for this store")
+
+
+def install_read(work: InstallRead) -> InstallReadDone:
+    """A checkpoint of one chunk."""
+    chunk = Chunk(0, b"d" * 32, 3)
+    state = checkpoint_of(work.target.op).state
+    manifest = Manifest(cluster=CLUSTER, state=state, sessions=(), application=(chunk,))
+    return InstallReadDone(work.target, manifest, 0, (b"abc",))
 
 
 class StoppedClock(Clock):
@@ -87,7 +125,11 @@ class World:
         self.inbox = Inbox()
         self.fake_disk = FakeDisk()
         self.flush_policy = FlushPolicy()
-        self.disk = DiskThread(FakeStore(complete), self.fake_disk, self.inbox, policy=self.flush_policy)
+        self.checkpointer = Checkpointer(self.machine)
+        self.store = FakeStore(complete)
+        self.disk = DiskThread(
+            self.store, self.fake_disk, self.inbox, sift=self.checkpointer.sift, policy=self.flush_policy
+        )
         self.peers: list[tuple[str, Stream]] = []  # Addresses and far ends, two per peer.
         self.transport = make_transport(core, self.inbox, dial=self._dial)
         start = make_start()
@@ -98,6 +140,8 @@ class World:
             clock=clock or StoppedClock(),
             inbox=self.inbox,
             disk=self.disk,
+            checkpointer=self.checkpointer,
+            events=EventLog(start, CopiesDamaged(), counters=lambda: ()),
             transport=self.transport,
             durability=Durability(start),
         )
@@ -257,12 +301,63 @@ async def test_the_same_send_after_its_write_is_fine() -> None:
         assert await world.receive_at("b:1") == [make_message(1)]
 
 
+def checkpoint_of(op: int) -> CheckpointBegin:
+    """The core wants the state after `op` kept."""
+    superblock = make_superblock()
+    state = CoreState(
+        op=op,
+        checksum=superblock.commit.checksum,
+        last_timestamp=1,
+        release=1,
+        configuration=superblock.configuration,
+        probe=bytes(16),
+        sessions=(),
+    )
+    return CheckpointBegin(CLUSTER, state)
+
+
+async def test_a_checkpoint_is_frozen_in_its_place_among_the_applies_and_written_in_slices() -> None:
+    """What is applied after it, be it in the same step, is no part of it; everybody is served meanwhile."""
+    bodies = [bytes([number]) * SLICE_BYTES for number in range(9)]
+    items = tuple(ApplyItem(number, b"c" * 16, 2, body) for number, body in enumerate(bodies))
+    later = Apply(2, 10, 1, (ApplyItem(0, b"c" * 16, 2, b"later"),))
+    asked = Link(peer=None, connection=98, up=False)
+    world = World(on(TRIGGER, Apply(1, 10, 1, items), checkpoint_of(1), later))
+    encoded_after: list[int] = []  # Steps.
+    world.machine.on_encode = lambda: encoded_after.append(len(world.core.steps))
+    async with running(world):
+        world.inbox.put([TRIGGER])
+        await trio.lowlevel.checkpoint()
+        while not any(isinstance(one, CheckpointDone) for one in world.core.inputs):
+            world.inbox.put([asked])
+            await trio.lowlevel.checkpoint()
+    written = [[data for _, data in work.chunks] for work in world.store.works if isinstance(work, CheckpointWrite)]
+    assert written == [[body] for body in bodies]  # A slice each.
+    assert world.machine.executed == [*bodies, b"later"]
+    assert world.machine.frozen[0].is_released
+    # Who is ready has a turn in the pass that follows, so between any three slices there is one.
+    assert len(encoded_after) == 9
+    assert len(set(encoded_after)) >= 4, "others had turns in between"
+
+
+async def test_a_checkpoint_that_does_not_decode_stops_the_replica() -> None:
+    """Verified bytes that mean nothing here: another release wrote them."""
+    world = World(on(TRIGGER, Install(CheckpointId(64, b"m" * 32))))
+    world.machine.is_restorable = False
+    world.disk.start()
+    world.host.take_first_turn()
+    world.inbox.put([TRIGGER])
+    with pytest.raises(ReplicaStoppedError, match="a verified chunk does not decode"):
+        await world.host.run()
+    assert await world.disk.close(5)
+
+
 async def trust_the_disk(world: World) -> None:
     """Make a trial pass."""
     for _ in range(TRIAL_JOBS):
         world.flush_policy.note(0.0)
     with trio.fail_after(5):
-        while not world.disk.may_work_here:
+        while not world.disk.may_work_here([]):
             await trio.lowlevel.checkpoint()
 
 
@@ -378,7 +473,7 @@ async def test_whoever_asked_for_a_transfer_hears_that_it_is_done() -> None:
 async def test_traces_are_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     """With names and numbers."""
     world = World(on(TRIGGER, Trace("view_entered", (("view", 1025),))))
-    with caplog.at_level("DEBUG", "trio_pb.driver.host"):
+    with caplog.at_level("DEBUG", "trio_pb.driver.events"):
         async with running(world):
             world.inbox.put([TRIGGER])
             await wait_all_tasks_blocked()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+
 import pytest
 import trio
 from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock, memory_stream_pair, wait_all_tasks_blocked
@@ -141,3 +144,28 @@ async def test_dialling_nobody_is_an_os_error() -> None:
     with pytest.raises(OSError, match="connect"):
         await dial_tcp(f"127.0.0.1:{port}")
     assert peer_link_module.DIAL_SECONDS_MAX < 10
+
+
+async def test_a_connection_that_is_reset_while_it_is_made_leaves_no_socket_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its other end died at once: an error like any other, and nothing stays open."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    opened: list[trio.SocketStream] = []
+    open_tcp_stream = trio.open_tcp_stream
+
+    async def open_and_lose(host: str, port: int) -> trio.SocketStream:
+        stream = await open_tcp_stream(host, port)
+        accepted, _ = await listeners[0].socket.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()  # With a reset.
+        await trio.lowlevel.wait_readable(stream.socket)
+        opened.append(stream)
+        return stream
+
+    monkeypatch.setattr(trio, "open_tcp_stream", open_and_lose)
+    with pytest.raises(OSError, match="not connected"):
+        await dial_tcp(f"127.0.0.1:{port}")
+    assert opened[0].socket.fileno() == -1
+    await listeners[0].aclose()

@@ -14,6 +14,7 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock, memor
 from tests.driver.fakes import (
     CLUSTER,
     FakeCore,
+    FakeMachine,
     make_envelope,
     make_message,
     make_transport,
@@ -190,7 +191,31 @@ async def test_status_comes_from_the_report_and_the_state_machine() -> None:
         status = (await receive_messages(client, 2))[1]
         assert isinstance(status, StatusReport)
         assert (status.applied, status.state_op, len(status.state_digest)) == (12, 12, 32)
-        assert dict(status.counters)["core_steps"] == 0
+        counters = dict(status.counters)
+        assert counters["core_steps"] == 0
+        assert (counters["checkpoint_op"], counters["certified_op"], counters["log_low"]) == (0, 0, 1)
+
+
+async def test_the_digest_of_a_large_state_is_prepared_between_turns_of_others() -> None:
+    """A status request does not stop the loop; what it tells is of one moment."""
+    core, machine = FakeCore(), FakeMachine()
+    machine.unprepared = 50
+    passes = 0
+    async with connected(make_transport(core, Inbox(), machine=machine)) as client, trio.open_nursery() as nursery:
+
+        async def somebody_else() -> None:
+            nonlocal passes
+            while machine.unprepared:
+                passes += 1
+                core.applied += 1
+                await trio.lowlevel.checkpoint()
+
+        await client.send_all(GREET + encode_client(CLUSTER, StatusGet()))
+        nursery.start_soon(somebody_else)
+        status = (await receive_messages(client, 2))[1]
+        assert isinstance(status, StatusReport)
+        assert passes >= 40
+        assert status.applied == core.applied
 
 
 async def test_messages_of_a_peer_reach_the_inbox() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from trio_pb.core import (
     admission,
+    checkpoints,
     normal,
     persistence,
     reads,
@@ -22,15 +23,23 @@ from trio_pb.core import (
     replica,
     selection,
     sessions,
+    state_transfer,
+    upkeep,
     view_change,
 )
-from trio_pb.core.durable import Install, Scan, Superblock
+from trio_pb.core.durable import Install, Proof, Scan, Superblock
+from trio_pb.core.log import Hold
+from trio_pb.core.manifest import CoreState
 from trio_pb.core.messages import DoViewChange, EntryState, Envelope, PrepareCopy, Request, Status
-from trio_pb.core.ports import ApplyItem
-from trio_pb.core.prepare import OrderedRequest
+from trio_pb.core.ports import ApplyItem, Scrubbed
+from trio_pb.core.prepare import CHECKSUM_SIZE, OrderedRequest
 from trio_pb.core.quorum import Quorums, quorums_of
 from trio_pb.core.recovery import Recovered
 from trio_pb.core.state import State, primary_of
+from trio_pb.storage import scrub
+from trio_pb.storage.disk import Flush, Job
+from trio_pb.storage.proofs import SLOTS, ProofFile
+from trio_pb.storage.superblock import SUPERBLOCK_FILE, SuperblockFile
 
 __all__ = ["MUTANTS", "Mutant"]
 
@@ -199,9 +208,9 @@ def _round_before_the_read(patch: Patch) -> None:
 def _recover_any_view(patch: Patch) -> None:
     """R-SCAN 5 (T-19): leftovers of a truncated suffix come back."""
 
-    def mutant(superblock: Superblock, scan: Scan) -> Recovered:
+    def mutant(superblock: Superblock, scan: Scan, checkpoint: CoreState | None) -> Recovered:
         records = tuple(attrs.evolve(record, view=superblock.log_view) for record in scan.records)
-        return recovery.recover(superblock, attrs.evolve(scan, records=records))
+        return recovery.recover(superblock, attrs.evolve(scan, records=records), checkpoint)
 
     patch.setattr(replica, "recover", mutant)
 
@@ -278,6 +287,145 @@ def _ask_one_by_one(patch: Patch) -> None:
     patch.setattr(repair.Repair, "_ask_bodies", mutant)
 
 
+def _lower_the_watermark(patch: Patch) -> None:
+    """R-PROOF (T-34): after rot, proofs carry what is readable, not what was acknowledged."""
+    flush: Callable[[persistence.Persistence], None] = vars(persistence.Persistence)["_flush_journal"]
+
+    def mutant(self: persistence.Persistence) -> None:
+        insides = vars(self)
+        insides["_promised"] = min(insides["_promised"], self.state.log.appended_prefix)
+        flush(self)
+
+    patch.setattr(persistence.Persistence, "_flush_journal", mutant)
+
+
+def _number_proofs_from_one(patch: Patch) -> None:
+    """R-PROOF: the numbers of proofs begin anew with every boot."""
+    make: Callable[[persistence.Persistence, int], Proof] = vars(persistence.Persistence)["_make_proof"]
+
+    def mutant(self: persistence.Persistence, watermark: int) -> Proof:
+        proof = make(self, watermark)
+        return attrs.evolve(proof, sequence=(1 << 32) + (proof.sequence & 0xFFFFFFFF))
+
+    patch.setattr(persistence.Persistence, "_make_proof", mutant)
+
+
+def _leave_the_superblock(patch: Patch) -> None:
+    """2.3 (T-35): opening does not bring all four copies to one image."""
+
+    def mutant(self: SuperblockFile) -> Job[None]:
+        found = vars(self)["_found"]
+        vars(self)["_next_sequence"] = max(copy.sequence for copy in found if copy is not None) + 1
+        yield Flush(SUPERBLOCK_FILE)
+
+    patch.setattr(SuperblockFile, "heal", mutant)
+
+
+def _slot_by_number(patch: Patch) -> None:
+    """2.3 (T-36): a proof goes to the slot that its number names."""
+    write: Callable[[ProofFile, Proof], Job[None]] = vars(ProofFile)["_write_slot"]
+
+    def mutant(self: ProofFile, proof: Proof) -> Job[None]:
+        vars(self)["_slot"] = (proof.sequence - 1) % SLOTS
+        yield from write(self, proof)
+
+    patch.setattr(ProofFile, "_write_slot", mutant)
+
+
+def _cut_at_damage(patch: Patch) -> None:
+    """7.1 (T-13): the log ends before the first record that cannot be read, acknowledged or not."""
+
+    def mutant(superblock: Superblock, scan: Scan, checkpoint: CoreState | None) -> Recovered:
+        found = recovery.recover(superblock, scan, checkpoint)
+        log = found.log
+        lost = [op for op in range(log.base.op + 1, found.acked + 1) if log.hold(op) is Hold.MISSING]
+        if not lost or scan.proof is None:
+            return found
+        install = attrs.evolve(superblock.install, ack_floor=min(superblock.install.ack_floor, lost[0] - 1))
+        commit = min(scan.proof.commit, log.base)
+        kept = scan.proof.checksums[: len(scan.proof.checksums) - CHECKSUM_SIZE * (scan.proof.acked - lost[0] + 1)]
+        proof = attrs.evolve(scan.proof, acked=lost[0] - 1, checksums=kept, commit=commit)
+        return recovery.recover(attrs.evolve(superblock, install=install), attrs.evolve(scan, proof=proof), checkpoint)
+
+    patch.setattr(replica, "recover", mutant)
+
+
+def _free_one_more_interval(patch: Patch) -> None:
+    """R-GC: records go up to the newest certificate, not the one before it."""
+    collect: Callable[[checkpoints.Checkpoints], None] = vars(checkpoints.Checkpoints)["_collect"]
+
+    def mutant(self: checkpoints.Checkpoints) -> None:
+        insides = vars(self)
+        previous = insides["_previous"]
+        insides["_previous"] = self.state.certified
+        collect(self)
+        insides["_previous"] = previous
+
+    patch.setattr(checkpoints.Checkpoints, "_collect", mutant)
+
+
+def _take_any_chunk(patch: Patch) -> None:
+    """8.2: what a peer sends for a chunk is not compared with its digest."""
+
+    class Anything:
+        def __ne__(self, _other: object) -> bool:
+            return False
+
+    def mutant(_data: bytes) -> Anything:
+        return Anything()
+
+    patch.setattr(state_transfer, "chunk_digest", mutant)
+
+
+def _adopt_at_once(patch: Patch) -> None:
+    """8.2, 4: a copied state is taken over before the superblock image that says so is durable."""
+    finish = state_transfer.StateTransfer.finish_switch
+
+    def mutant(self: state_transfer.StateTransfer) -> None:
+        switching = vars(self)["_switching"]
+        held: persistence.Persistence = vars(self)["_persistence"]
+        durable = held.durable
+        if switching is not None and durable is not None:
+            held.durable = attrs.evolve(durable, checkpoint=switching.target)
+        finish(self)
+        held.durable = durable
+
+    patch.setattr(state_transfer.StateTransfer, "finish_switch", mutant)
+
+
+def _certify_alone(patch: Patch) -> None:
+    """9: one replica's word certifies a checkpoint."""
+    _small_quorum(patch, "certify")
+
+
+def _never_look(patch: Patch) -> None:
+    """7.5, INV-35: nobody reads again what nobody asks for."""
+    patch.setattr(scrub.Scrubber, "_go_round", _empty_round)
+
+
+def _empty_round(_: scrub.Scrubber) -> scrub.Round:
+    yield Scrubbed()
+
+
+def _forget_what_rotted(patch: Patch) -> None:
+    """7.5: damage that scrubbing found is not repaired."""
+    patch.setattr(upkeep.Upkeep, "on_scrubbed", _note_round)
+
+
+def _note_round(self: upkeep.Upkeep, found: Scrubbed) -> None:
+    vars(self)["_is_scrubbing"] = False
+    self.state.counters["scrub_rounds"] += found.is_round_done
+
+
+def _trust_own_state(patch: Patch) -> None:
+    """9, mismatch: nobody compares its checkpoint with the certified one."""
+    patch.setattr(checkpoints.Checkpoints, "_diverge", _ignore)
+
+
+def _ignore(_self: checkpoints.Checkpoints, _op: int) -> None:
+    return
+
+
 MUTANTS: dict[str, Mutant] = {
     "ex_primary": _restarted_primary_resumes,
     "log_view first": _longest_log_wins,
@@ -297,4 +445,16 @@ MUTANTS: dict[str, Mutant] = {
     "inherited is not committed": _lead_any_view,
     "kept is not asked for": _ask_for_what_is_kept,
     "repair budget": _ask_one_by_one,
+    "watermark stays": _lower_the_watermark,
+    "proof numbers": _number_proofs_from_one,
+    "superblock healed": _leave_the_superblock,
+    "proof slot": _slot_by_number,
+    "damage is no torn tail": _cut_at_damage,
+    "collect below the previous": _free_one_more_interval,
+    "chunk verified": _take_any_chunk,
+    "image before state": _adopt_at_once,
+    "certificate quorum": _certify_alone,
+    "scrubbing": _never_look,
+    "scrubbing repairs": _forget_what_rotted,
+    "divergence": _trust_own_state,
 }

@@ -2,7 +2,8 @@
 
 Reads see the cache. A flush makes the earlier writes of its file durable. A power cut keeps any subset
 of the unflushed 512-byte sectors, and may destroy those in flight. A failed flush leaves the cache as
-it is, calls it clean, and never brings it to the device: what operating systems do (T-12).
+it is, calls it clean, and never brings it to the device: what operating systems do (T-12). When the disk
+is full, a write that would make a file longer leaves half of its bytes and fails.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TypeVar
 
-from trio_pb.errors import StorageError
+from trio_pb.errors import DiskFullError, StorageError
 from trio_pb.storage.disk import Allocate, Flush, Job, ListFiles, Read, Remove, Rename, Step, Write, run
 
 SECTOR = 512
@@ -55,6 +56,8 @@ class CrashDisk:
         self.steps: list[Step] = []  # Those carried out.
         self.cut_at: int | None = None  # The power goes at this step, counted from 0 over `steps`.
         self.fail_flush_at: int | None = None  # This step, a flush, fails.
+        self.growths = 0  # Steps that needed room, so far.
+        self.full_from: int | None = None  # There is room for this many such steps.
 
     def copy(self) -> CrashDisk:
         """Return the same disk with the same cache, to try another fate on; also a restart of the process."""
@@ -89,6 +92,12 @@ class CrashDisk:
                 self._write(step)  # Any part of it may have reached the device.
             raise PowerCutError
         self.steps.append(step)
+        if self._needs_room(step):
+            if self.full_from is not None and self.growths >= self.full_from:
+                if isinstance(step, Write):
+                    self._write(Write(step.file, step.offset, step.data[: len(step.data) // 2]))
+                raise DiskFullError(f"{step}: the disk is full")
+            self.growths += 1
         if isinstance(step, Flush) and number == self.fail_flush_at:
             self.unflushed = [write for write in self.unflushed if write.file != step.file]
             raise StorageError(f"{step.file}: flush failed")
@@ -132,6 +141,11 @@ class CrashDisk:
             case Remove(file):
                 self._forget(file)
         return None
+
+    def _needs_room(self, step: Step) -> bool:
+        if isinstance(step, Write):
+            return step.offset + len(step.data) > len(self.cache.get(step.file, b""))
+        return isinstance(step, Allocate | Rename)
 
     def _write(self, step: Write) -> None:
         put(self.cache.setdefault(step.file, bytearray()), step.offset, step.data)

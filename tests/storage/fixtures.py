@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from tests.storage.crash_disk import CrashDisk
-from trio_pb.core.durable import Install, Proof, Superblock
-from trio_pb.core.messages import Configuration
+from trio_pb.core.durable import Install, Proof, RecordHeader, Superblock
+from trio_pb.core.messages import GENESIS_CHECKPOINT, CheckpointId, Configuration
 from trio_pb.core.ports import Start, WalAppend
 from trio_pb.core.prepare import OrderedRequest, Prepare, build, genesis
-from trio_pb.storage.disk import Disk, run
+from trio_pb.storage.disk import Disk, Job, run
+from trio_pb.storage.journal import Journal
+from trio_pb.storage.proofs import ProofFile
 from trio_pb.storage.store import Store, format_directory
+from trio_pb.storage.superblock import SuperblockFile
 
 CLUSTER = b"c" * 16
 INCARNATION = b"i" * 16
@@ -38,7 +41,7 @@ def chain(count: int, *, body_size: int = 100, view: int = 0, after: Prepare | N
     return prepares
 
 
-def image(view: int) -> Superblock:
+def image(view: int, checkpoint: CheckpointId = GENESIS_CHECKPOINT) -> Superblock:
     """Return a superblock that is recognised by its view, in each of the several sectors that it fills."""
     install = Install(base=GENESIS, checksums=(bytes([view]) * 16,) * 100, ack_floor=2, proof_base=7)
     return Superblock(
@@ -53,6 +56,7 @@ def image(view: int) -> Superblock:
         commit=GENESIS,
         configuration=Configuration(0, (0, 1, 2)),
         pinned=((1, b"1" * 16), (2, b"2" * 16)),
+        checkpoint=checkpoint,
     )
 
 
@@ -80,3 +84,24 @@ def opened(disk: Disk) -> tuple[Store, Start]:
     """Return an open store on any disk, and what it found."""
     store = Store(segment_size=SEGMENT_SIZE)
     return store, run(disk, store.open())
+
+
+def open_superblock(file: SuperblockFile) -> Job[Superblock]:
+    """Read and heal, as opening a store does."""
+    found = yield from file.read()
+    yield from file.heal()
+    return found
+
+
+def open_proofs(file: ProofFile) -> Job[Proof | None]:
+    """Read and heal, as opening a store does."""
+    found = yield from file.read()
+    yield from file.heal()
+    return found
+
+
+def open_journal(journal: Journal, boot: int) -> Job[tuple[bool, tuple[RecordHeader, ...]]]:
+    """Scan and begin a boot, as opening a store does."""
+    found = yield from journal.scan()
+    yield from journal.begin(boot)
+    return found

@@ -14,7 +14,7 @@ from tests.storage.fixtures import CLUSTER, INCARNATION, SEGMENT_SIZE, append, c
 from trio_pb.core.ports import WalDone
 from trio_pb.driver import file_disk
 from trio_pb.driver.file_disk import DESCRIPTORS_MAX, LOCK_FILE, FileDisk
-from trio_pb.errors import DataDirectoryError, StorageError
+from trio_pb.errors import DataDirectoryError, DiskFullError, StorageError
 from trio_pb.storage.disk import Allocate, Flush, ListFiles, Read, Remove, Rename, Write, run
 from trio_pb.storage.store import format_directory
 
@@ -141,11 +141,25 @@ def test_failed_flush_is_final_and_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("step", [Write("log/a", 4096, b"x"), Allocate("log/a", 4096)])
 def test_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Write | Allocate) -> None:
-    """ENOSPC says that the disk is full, where, and what to do."""
+    """ENOSPC says that the disk is full, where, and what to do; half-made files are not left in the way."""
     with FileDisk(tmp_path) as disk:
-        monkeypatch.setattr(file_disk, "os", FaultyOs(pwrite=failing(errno.ENOSPC)))
-        with pytest.raises(StorageError, match=r"log/a.*ENOSPC.*the disk is full: free space"):
-            disk.do(step)
+        with monkeypatch.context() as patch:
+            patch.setattr(file_disk, "os", FaultyOs(pwrite=failing(errno.ENOSPC)))
+            with pytest.raises(DiskFullError, match=r"log/a.*ENOSPC.*the disk is full: free space"):
+                disk.do(step)
+        assert {path.name for path in tmp_path.iterdir()} <= {LOCK_FILE, "log"}
+        disk.do(step)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="flushes by another call there")
+def test_flush_without_room_is_a_failed_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written is lost then: nothing to wait for (R-IOERR)."""
+    with FileDisk(tmp_path) as disk:
+        disk.do(Write("proofs", 0, b"x"))
+        monkeypatch.setattr(file_disk, "os", FaultyOs(fdatasync=failing(errno.ENOSPC)))
+        with pytest.raises(StorageError, match=r"proofs: flush failed: ENOSPC .* never retries") as caught:
+            disk.do(Flush("proofs"))
+        assert not isinstance(caught.value, DiskFullError)
 
 
 def test_unreadable_page_reads_as_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

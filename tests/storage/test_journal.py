@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.storage.crash_disk import CrashDisk
-from tests.storage.fixtures import CLUSTER, INCARNATION, SEGMENT_SIZE, chain
+from tests.storage.fixtures import CLUSTER, INCARNATION, SEGMENT_SIZE, chain, open_journal
 from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareId, build
 from trio_pb.storage.disk import Allocate, Remove, Write, run
 from trio_pb.storage.journal import SPARE_FILE, Journal, Segment, encode_record, read_record, scan_segment
@@ -20,13 +20,13 @@ def journal_on(disk: CrashDisk, boot: int = 1) -> Journal:
     journal = Journal(INCARNATION, SEGMENT_SIZE)
     if not disk.cache:
         run(disk, journal.format())
-    run(disk, journal.open(boot))
+    run(disk, open_journal(journal, boot))
     return journal
 
 
 def found_on(disk: CrashDisk, boot: int = 9) -> list[int]:
     """Return the ops of all records that an opening finds, on a copy of the disk."""
-    _, records = run(disk.copy(), Journal(INCARNATION, SEGMENT_SIZE).open(boot))
+    _, records = run(disk.copy(), open_journal(Journal(INCARNATION, SEGMENT_SIZE), boot))
     return [record.op for record in records]
 
 
@@ -74,7 +74,7 @@ def test_records_are_found_after_a_restart() -> None:
     for prepare in prepares[4:]:
         run(disk, journal.append([prepare]))
     again = Journal(INCARNATION, SEGMENT_SIZE)
-    has_log, records = run(disk, again.open(2))
+    has_log, records = run(disk, open_journal(again, 2))
     assert has_log
     assert [(it.op, it.checksum, it.parent, it.view, it.commit) for it in records] == [
         (it.op, it.checksum, it.parent, it.view, it.commit) for it in prepares
@@ -154,7 +154,7 @@ def test_unusable_blank_segment_is_replaced_before_it_is_removed() -> None:
     disk = CrashDisk()
     disk.do(Allocate(Segment(1, 1).file, 4096))
     journal = Journal(INCARNATION, SEGMENT_SIZE)
-    run(disk, journal.open(2))
+    run(disk, open_journal(journal, 2))
     assert segments_on(disk) == ["00000002-00000002"]
     kinds = [type(step) for step in disk.steps]
     assert kinds.index(Allocate, 1) < len(kinds) - 1 - kinds[::-1].index(Remove)
@@ -163,11 +163,11 @@ def test_unusable_blank_segment_is_replaced_before_it_is_removed() -> None:
 def test_lost_log_stays_lost_until_the_first_append() -> None:
     """Opening without any segment does not make one: the loss must stay visible (PROTOCOL 7.1, step 2)."""
     disk = CrashDisk()
-    assert run(disk, Journal(INCARNATION, SEGMENT_SIZE).open(3)) == (False, ())
+    assert run(disk, open_journal(Journal(INCARNATION, SEGMENT_SIZE), 3)) == (False, ())
     journal = Journal(INCARNATION, SEGMENT_SIZE)
-    assert run(disk, journal.open(3)) == (False, ())
+    assert run(disk, open_journal(journal, 3)) == (False, ())
     run(disk, journal.append(chain(2)))
-    assert run(disk, Journal(INCARNATION, SEGMENT_SIZE).open(4))[0]
+    assert run(disk, open_journal(Journal(INCARNATION, SEGMENT_SIZE), 4))[0]
     assert found_on(disk) == [1, 2]
 
 

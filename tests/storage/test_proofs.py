@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.storage.crash_disk import CrashDisk, survivals
-from tests.storage.fixtures import GENESIS, INCARNATION
+from tests.storage.fixtures import GENESIS, INCARNATION, open_proofs
 from trio_pb.core.durable import Proof
 from trio_pb.core.prepare import PrepareId
 from trio_pb.errors import StorageError
@@ -25,7 +25,7 @@ def disk_with(*sequences: int) -> tuple[CrashDisk, ProofFile]:
     disk = CrashDisk()
     run(disk, ProofFile(INCARNATION).format(proof(0)))
     proofs = ProofFile(INCARNATION)
-    run(disk, proofs.open())
+    run(disk, open_proofs(proofs))
     for sequence in sequences:
         run(disk, proofs.write(proof(sequence)))
     return disk, proofs
@@ -33,7 +33,7 @@ def disk_with(*sequences: int) -> tuple[CrashDisk, ProofFile]:
 
 def newest(disk: CrashDisk) -> int:
     """Open and return the sequence found."""
-    found = run(disk, ProofFile(INCARNATION).open())
+    found = run(disk, open_proofs(ProofFile(INCARNATION)))
     assert found is not None
     return found.sequence
 
@@ -61,10 +61,10 @@ def test_restarts_between_torn_writes_never_go_back() -> None:
             seen = newest(disk.copy())
             for cut in range(12):
                 again = disk.copy()
-                again.run_until_cut(ProofFile(INCARNATION).open(), cut)
+                again.run_until_cut(open_proofs(ProofFile(INCARNATION)), cut)
                 assert newest(again.after_power_cut(survives)) == seen
             proofs = ProofFile(INCARNATION)
-            found = run(disk, proofs.open())
+            found = run(disk, open_proofs(proofs))
             assert found is not None
             assert found.sequence == seen
 
@@ -93,7 +93,7 @@ def test_either_copy_is_enough_and_damage_falls_back() -> None:
         disk.cache[PROOFS_FILE][copy * COPY_DISTANCE + 3 * COPY_SIZE + 80] ^= 1
     assert newest(disk) == 1
     disk.cache[PROOFS_FILE][:] = bytes(len(disk.cache[PROOFS_FILE]))
-    assert run(disk, ProofFile(INCARNATION).open()) is None
+    assert run(disk, open_proofs(ProofFile(INCARNATION))) is None
 
 
 def test_proof_in_the_place_of_another_is_not_read() -> None:
@@ -104,7 +104,7 @@ def test_proof_in_the_place_of_another_is_not_read() -> None:
     for start in range(0, len(data), COPY_SIZE):
         data[start : start + COPY_SIZE] = page
     data[2 * COPY_SIZE : 3 * COPY_SIZE] = bytes(COPY_SIZE)
-    assert run(disk, ProofFile(INCARNATION).open()) is None
+    assert run(disk, open_proofs(ProofFile(INCARNATION))) is None
 
 
 def test_older_proof_is_refused() -> None:

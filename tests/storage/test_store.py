@@ -8,19 +8,20 @@ from hypothesis import strategies as st
 
 from tests.storage.crash_disk import CrashDisk, PowerCutError, Survival, survivals
 from tests.storage.fixtures import SEGMENT_SIZE, append, chain, formatted, image, opened, proof_for
-from trio_pb.core.ports import Input, Start, SuperblockDone, SuperblockWrite, WalAppend, WalDone, WalRead, WalReadDone
+from trio_pb.core.ports import Start, SuperblockDone, SuperblockWrite, WalAppend, WalDone, WalRead, WalReadDone
 from trio_pb.core.prepare import PrepareId
 from trio_pb.errors import StorageError
 from trio_pb.storage.disk import Flush, Write, run
 from trio_pb.storage.journal import SPARE_FILE, Segment
 from trio_pb.storage.store import READ_BYTES_PER_JOB, Store
+from trio_pb.storage.work import Completion
 
 PREPARES = chain(12)
 
 
-def finish(store: Store, disk: CrashDisk) -> list[Input]:
+def finish(store: Store, disk: CrashDisk) -> list[Completion]:
     """Run all jobs until nothing is left to do; return the completions."""
-    done: list[Input] = []
+    done: list[Completion] = []
     while (job := store.take()) is not None:
         done += run(disk, job)
     return done
@@ -177,7 +178,7 @@ class Promises:
         self.view = 0
         self.view_asked = 0
 
-    def take(self, completions: tuple[Input, ...]) -> None:
+    def take(self, completions: tuple[Completion, ...]) -> None:
         """Note completions; sequences are ops and views here."""
         for completion in completions:
             if isinstance(completion, WalDone):

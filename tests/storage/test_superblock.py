@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.storage.crash_disk import CrashDisk, survivals
-from tests.storage.fixtures import GENESIS, INCARNATION, image
+from tests.storage.fixtures import GENESIS, INCARNATION, image, open_superblock
 from trio_pb.core.durable import Install
 from trio_pb.core.messages import CheckpointId, Configuration
 from trio_pb.errors import StorageError
@@ -29,7 +29,7 @@ def disk_with(*views: int) -> CrashDisk:
 
 def open_view(disk: CrashDisk) -> int:
     """Open and return the view of the image found."""
-    return run(disk, SuperblockFile(INCARNATION).open()).view
+    return run(disk, open_superblock(SuperblockFile(INCARNATION))).view
 
 
 def test_crash_at_every_step_leaves_old_or_new() -> None:
@@ -38,7 +38,7 @@ def test_crash_at_every_step_leaves_old_or_new() -> None:
         for survives in survivals():
             disk = disk_with(1)
             superblock = SuperblockFile(INCARNATION)
-            run(disk, superblock.open())
+            run(disk, open_superblock(superblock))
             disk.run_until_cut(superblock.write(image(2)), cut)
             view = open_view(disk.after_power_cut(survives))
             assert view in (1, 2)
@@ -51,12 +51,12 @@ def test_second_crash_never_takes_back_what_was_opened() -> None:
         for first in survivals():
             disk = disk_with(1)
             superblock = SuperblockFile(INCARNATION)
-            run(disk, superblock.open())
+            run(disk, open_superblock(superblock))
             disk.run_until_cut(superblock.write(image(2)), first_cut)
             disk = disk.after_power_cut(first)
 
             superblock = SuperblockFile(INCARNATION)
-            opened = run(disk, superblock.open()).view
+            opened = run(disk, open_superblock(superblock)).view
             for second_cut in CUTS:
                 for second in survivals():
                     again = disk.copy()
@@ -70,14 +70,14 @@ def test_crash_while_opening_never_loses_the_superblock() -> None:
         for torn in survivals():
             disk = disk_with(1)
             superblock = SuperblockFile(INCARNATION)
-            run(disk, superblock.open())
+            run(disk, open_superblock(superblock))
             disk.run_until_cut(superblock.write(image(2)), write_cut)
             torn_disk = disk.after_power_cut(torn)
             promised = open_view(torn_disk.copy())
             for open_cut in range(16):
                 for survives in survivals()[:5]:
                     again = torn_disk.copy()
-                    again.run_until_cut(SuperblockFile(INCARNATION).open(), open_cut)
+                    again.run_until_cut(open_superblock(SuperblockFile(INCARNATION)), open_cut)
                     assert open_view(again.after_power_cut(survives)) == promised
 
 
@@ -86,7 +86,7 @@ def test_image_that_only_the_cache_has_is_made_durable_by_opening(flush: int) ->
     """After a failed flush the restarted process reads what the device never got; opening writes it again (T-12)."""
     disk = disk_with(1)
     superblock = SuperblockFile(INCARNATION)
-    run(disk, superblock.open())
+    run(disk, open_superblock(superblock))
     disk.steps.clear()
     disk.fail_flush_at = {4: 2, 7: 5}[flush]  # The first or the second phase of the write.
     with pytest.raises(StorageError):
@@ -95,7 +95,7 @@ def test_image_that_only_the_cache_has_is_made_durable_by_opening(flush: int) ->
 
     restarted = disk.copy()
     superblock = SuperblockFile(INCARNATION)
-    assert run(restarted, superblock.open()).view == 2
+    assert run(restarted, open_superblock(superblock)).view == 2
     for cut in CUTS:
         for survives in survivals():
             again = restarted.copy()
@@ -133,13 +133,13 @@ def test_sequence_passes_a_torn_newer_image() -> None:
     """A lone copy of an image that never counted must not pair with a later one."""
     disk = disk_with(1)
     superblock = SuperblockFile(INCARNATION)
-    run(disk, superblock.open())
+    run(disk, open_superblock(superblock))
     disk.run_until_cut(superblock.write(image(2)), 1)  # Within the write of copy 1.
     keep_copy_0 = range(COPY_SIZE // 512)
     disk = disk.after_power_cut(lambda sector: sector in keep_copy_0)
 
     superblock = SuperblockFile(INCARNATION)
-    assert run(disk, superblock.open()).view == 1
+    assert run(disk, open_superblock(superblock)).view == 1
     run(disk, superblock.write(image(3)))
     sequences = {disk.cache[SUPERBLOCK_FILE][index * COPY_SIZE + 56] for index in range(4)}
     assert sequences == {2}, "0 was image 1, 1 the torn one"

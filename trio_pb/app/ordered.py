@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable
 
 from trio_pb.app.chunks import Chunks, Pin
 
@@ -57,23 +58,26 @@ class OrderedIds:
         self._blocks: Chunks[array[int]] = Chunks([], _copy)
         self._greatest: list[int] = []  # Of each block.
 
-    def add(self, new: int) -> None:
-        """Add an id that is not there yet."""
-        if not self._greatest:
-            self._blocks.insert(0, array("q", [new]))
-            self._greatest.append(new)
-            return
-        # An id above all others goes into the last block.
-        index = min(bisect_left(self._greatest, new), len(self._greatest) - 1)
-        block = self._blocks.writable(index)
-        insort(block, new)
-        self._greatest[index] = block[-1]
-        if len(block) > BLOCK_SIZE_MAX:
-            half = len(block) // 2
-            self._blocks.insert(index + 1, block[half:])
-            self._greatest.insert(index + 1, block[-1])
-            del block[half:]
-            self._greatest[index] = block[-1]
+    def add(self, new_ids: Iterable[int]) -> None:
+        """Add ids that are not there yet."""
+        blocks, greatest = self._blocks, self._greatest
+        for new in new_ids:
+            index = bisect_left(greatest, new)
+            if index == len(greatest):  # An id above all others goes into the last block.
+                if not greatest:
+                    blocks.insert(0, array("q"))
+                    greatest.append(new)
+                    index = 1
+                index -= 1
+                greatest[index] = new
+            block = blocks.writable(index)
+            insort(block, new)
+            if len(block) > BLOCK_SIZE_MAX:
+                half = len(block) // 2
+                blocks.insert(index + 1, block[half:])
+                greatest.insert(index + 1, block[-1])
+                del block[half:]
+                greatest[index] = block[-1]
 
     def __contains__(self, wanted: int) -> bool:
         index = bisect_left(self._greatest, wanted)

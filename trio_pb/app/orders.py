@@ -7,15 +7,12 @@ tells the rules as a user sees them.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
-from hashlib import blake2b
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import attrs
 
-from trio_pb import canonical
-from trio_pb.app.buckets import Buckets, BucketsPin
+from trio_pb.app.customers import RECORD, Customers, CustomersPin, record_fields
 from trio_pb.app.machine import Page, Question, RejectedError, StateMachine, command, encode_value, query
 from trio_pb.app.order_messages import (
     COUNT_MAX,
@@ -51,8 +48,10 @@ from trio_pb.app.order_messages import (
     encode_scan,
     place_fields,
 )
-from trio_pb.app.ordered import OrderedIds, OrderedIdsPin
-from trio_pb.app.ring import Ring, RingPin
+from trio_pb.app.parts import Part
+from trio_pb.app.recent_orders import RECENT as RECENT_ORDER
+from trio_pb.app.recent_orders import RecentOrders, recent_fields
+from trio_pb.app.ring import RingPin
 from trio_pb.app.snapshots import Snapshot, Snapshots
 from trio_pb.errors import ConfigError, SnapshotGoneError
 
@@ -93,14 +92,6 @@ __all__ = [
 
 RECENT_ORDERS_MAX = 100_000
 
-STATE_VERSION = 1  # Of the layouts below; part of the digest.
-
-# A customer's record: last order, orders placed, op and timestamp of the last one, size of the laptop
-# type; then the laptop type in UTF-8 and the last order's idempotency key (empty: it had none).
-_RECORD = struct.Struct(">QQQQB")
-# A recent order: op, index, customer, order number, size of the laptop type; then the same two.
-_RECENT = struct.Struct(">QHQQB")
-
 
 class _Known(NamedTuple):
     """The order that an idempotency key stands for."""
@@ -114,13 +105,11 @@ class _Known(NamedTuple):
 class _Version:
     """The whole state at one op."""
 
-    customers: BucketsPin[int]
-    ids: OrderedIdsPin
+    customers: CustomersPin
     recent: RingPin
 
     def release(self) -> None:
         self.customers.release()
-        self.ids.release()
         self.recent.release()
 
 
@@ -134,11 +123,8 @@ class Orders(StateMachine):
         if type(recent_orders_max) is not int or recent_orders_max < 1:
             raise ConfigError(f"recent_orders_max: {recent_orders_max!r} is not a positive whole number")
         super().__init__()
-        self._customers: Buckets[int] = Buckets()
-        self._ids = OrderedIds()  # The keys of _customers, in order.
-        self._recent = Ring(recent_orders_max)
-        # Of the ring: customer (8 bytes) and idempotency key -> position. Derived, not digested.
-        self._positions: dict[bytes, int] = {}
+        self._customers = Customers()
+        self._recent = RecentOrders(recent_orders_max)
         self._snapshots: Snapshots[_Version] = Snapshots()
 
     @property
@@ -146,16 +132,13 @@ class Orders(StateMachine):
         """Versions of the state that are pinned: one per scan under way."""
         return self._customers.pinned
 
-    def digest(self) -> bytes:
-        """Return the digest of version, configuration, customers and recent orders."""
-        parts = [
-            STATE_VERSION,
-            self._recent.capacity,
-            self._recent.count,
-            self._customers.digest(),
-            self._recent.digest(),
-        ]
-        return blake2b(canonical.encode(parts), digest_size=32).digest()
+    def parts(self) -> Sequence[Part]:
+        """Return customers and recent orders."""
+        return (self._customers, self._recent)
+
+    def adopted(self) -> None:
+        """Drop the snapshots: their scans go on in a state that is no more."""
+        self._snapshots.clear()
 
     # --- Commands -----------------------------------------------------------------------------
 
@@ -170,7 +153,7 @@ class Orders(StateMachine):
         customer_id, order_number, laptop_text, overwrite, key = place_fields(body)
         laptop_type = laptop_text.encode()
         record = self._customers.get(customer_id)
-        last_order, orders = _RECORD.unpack_from(record)[:2] if record is not None else (NO_ORDER, 0)
+        last_order, orders = RECORD.unpack_from(record)[:2] if record is not None else (NO_ORDER, 0)
         if key is not None:
             known = self._known(customer_id, record, key)
             if known is not None:
@@ -189,41 +172,26 @@ class Orders(StateMachine):
                 f"{order_number} is not above customer {customer_id}'s last order, {last_order}",
             )
         # Nothing was changed above this line, nothing is refused below it.
+        size = len(laptop_type)
         tail = laptop_type + (key or b"")
-        if record is None:
-            self._ids.add(customer_id)
-        packed = _RECORD.pack(order_number, orders + 1, self.op, timestamp, len(laptop_type))
-        self._customers.put(customer_id, packed + tail)
-        self._remember(customer_id, order_number, len(laptop_type), tail, key)
+        packed = RECORD.pack(order_number, orders + 1, self.op, timestamp, size)
+        self._customers.put(customer_id, packed + tail, is_new=record is None)
+        self._recent.append(RECENT_ORDER.pack(self.op, self.index, customer_id, order_number, size) + tail)
         return encode_receipt(customer_id, order_number, laptop_text, False, self.op)
 
     def _known(self, customer_id: int, record: bytes | None, key: bytes) -> _Known | None:
         """Return the order that the customer gave `key`, if the ring or the customer's record still has it."""
         if record is None:
             return None  # Without a record there is nothing in the ring either.
-        number, _, op, _, size = _RECORD.unpack_from(record)
-        end = _RECORD.size + size
+        number, _, op, _, size = RECORD.unpack_from(record)
+        end = RECORD.size + size
         if record[end:] == key:
-            return _Known(op, number, record[_RECORD.size : end])
-        position = self._positions.get(customer_id.to_bytes(8, "big") + key)
-        if position is None:
+            return _Known(op, number, record[RECORD.size : end])
+        order = self._recent.find(customer_id, key)
+        if order is None:
             return None
-        order = self._recent.get(position)
-        op, _, _, number, size = _RECENT.unpack_from(order)
-        return _Known(op, number, order[_RECENT.size : _RECENT.size + size])
-
-    def _remember(self, customer_id: int, order_number: int, laptop_size: int, tail: bytes, key: bytes | None) -> None:
-        """Append to the recent orders; the oldest makes room, and its key is forgotten with it."""
-        position = self._recent.count
-        order = _RECENT.pack(self.op, self.index, customer_id, order_number, laptop_size) + tail
-        oldest = self._recent.append(order)
-        if oldest:
-            _, _, customer, _, size = _RECENT.unpack_from(oldest)
-            oldest_key = oldest[_RECENT.size + size :]
-            if oldest_key:
-                del self._positions[customer.to_bytes(8, "big") + oldest_key]
-        if key is not None:
-            self._positions[customer_id.to_bytes(8, "big") + key] = position
+        op, _, _, number, size = RECENT_ORDER.unpack_from(order)
+        return _Known(op, number, order[RECENT_ORDER.size : RECENT_ORDER.size + size])
 
     # --- Queries ------------------------------------------------------------------------------
 
@@ -240,7 +208,7 @@ class Orders(StateMachine):
         record = self._customers.get(customer_id)
         if record is None:
             return Page(encode_value([customer_id, NO_ORDER, 0, "", 0, 0]))
-        return Page(encode_value(_record_fields(customer_id, record)))
+        return Page(encode_value(record_fields(customer_id, record)))
 
     @query(SCAN)
     def scan(self, question: Question) -> Page:
@@ -249,12 +217,12 @@ class Orders(StateMachine):
 
         def page(version: _Version, op: int, start: int) -> tuple[object, int | None]:
             # One more than the page holds tells whether there is a next page.
-            ids = version.ids.at_or_after(start, request.count + 1)
+            ids = version.customers.at_or_after(start, request.count + 1)
             records: list[object] = []
             for customer_id in ids[: request.count]:
                 record = version.customers.get(customer_id)
                 assert record is not None, "ordered ids and buckets are pinned together"
-                records.append(_record_fields(customer_id, record))
+                records.append(record_fields(customer_id, record))
             return [op, records], ids[request.count - 1] if len(ids) > request.count else None
 
         return self._paged(question, SCAN, request.start, page)
@@ -268,7 +236,7 @@ class Orders(StateMachine):
             ring = version.recent
             first = min(max(start, ring.oldest), ring.count)
             end = min(first + request.count, ring.count)
-            orders = [_recent_fields(ring.get(position)) for position in range(first, end)]
+            orders = [recent_fields(ring.get(position)) for position in range(first, end)]
             return [op, ring.count, first, orders], end - 1 if end < ring.count else None
 
         return self._paged(question, RECENT, request.position, page)
@@ -284,7 +252,7 @@ class Orders(StateMachine):
             snapshot, last_key = self._snapshots.resume(question.cursor, purpose=purpose, now_tick=question.now_tick)
             version, op, start = snapshot.version, snapshot.op, last_key + 1
         else:
-            version, op = _Version(self._customers.pin(), self._ids.pin(), self._recent.pin()), question.op
+            version, op = _Version(self._customers.pin(), self._recent.pin()), question.op
         value, next_after = page(version, op, start)
         if next_after is None:
             if snapshot is None:
@@ -295,15 +263,3 @@ class Orders(StateMachine):
         if snapshot is None:
             snapshot = self._snapshots.open(op=op, purpose=purpose, now_tick=question.now_tick, version=version)
         return Page(encode_value(value), self._snapshots.cursor(snapshot, next_after))
-
-
-def _record_fields(customer_id: int, record: bytes) -> list[int | str]:
-    last_order, orders, op, timestamp, size = _RECORD.unpack_from(record)
-    laptop_type = record[_RECORD.size : _RECORD.size + size].decode()
-    return [customer_id, last_order, orders, laptop_type, op, timestamp]
-
-
-def _recent_fields(order: bytes) -> list[int | str]:
-    op, index, customer_id, order_number, size = _RECENT.unpack_from(order)
-    laptop_type = order[_RECENT.size : _RECENT.size + size].decode()
-    return [op, index, customer_id, order_number, laptop_type]

@@ -65,6 +65,11 @@ class Snapshots(Generic[V]):
         del self._open[snapshot.id]
         snapshot.version.release()
 
+    def clear(self) -> None:
+        """Drop all: the state that they are versions of was replaced. Their ids are never used again."""
+        for snapshot in list(self._open.values()):
+            self.close(snapshot)
+
     def expire(self, now_tick: int) -> None:
         """Drop the snapshots that were idle for longer than their idle life."""
         for snapshot in list(self._open.values()):

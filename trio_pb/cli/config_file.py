@@ -2,6 +2,7 @@
 
 listen = "0.0.0.0:7400"
 advertise = "db0.example:7400"
+checkpoint-interval = 1024
 
 [peers]
 0 = "db0.example:7400"
@@ -27,7 +28,7 @@ __all__ = ["CONFIG_FILE", "StartConfig", "read_config"]
 
 CONFIG_SIZE_MAX = 1 << 20  # Bytes; it needs a few hundred.
 
-KEYS = ("advertise", "listen", "peers")
+KEYS = ("advertise", "checkpoint-interval", "listen", "peers")
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +37,7 @@ class StartConfig:
 
     listen: str | None = None  # "host:port".
     advertise: str | None = None  # "host:port".
+    checkpoint_interval: int | None = None  # Ops.
     peers: dict[int, str] | None = None  # Replica -> "host:port".
 
 
@@ -66,6 +68,7 @@ def read_config(path: Path) -> StartConfig:
     return StartConfig(
         listen=_address(path, "listen", fields["listen"]) if "listen" in fields else None,
         advertise=_address(path, "advertise", fields["advertise"]) if "advertise" in fields else None,
+        checkpoint_interval=_interval(path, fields["checkpoint-interval"]) if "checkpoint-interval" in fields else None,
         peers=_peers(path, fields["peers"]) if "peers" in fields else None,
     )
 
@@ -77,6 +80,12 @@ def _address(path: Path, key: str, value: object) -> str:
         parse_address(value)
     except ConfigError as error:
         raise ConfigError(f"{path}: {key}: {error}") from error
+    return value
+
+
+def _interval(path: Path, value: object) -> int:
+    if type(value) is not int:
+        raise ConfigError(f"{path}: checkpoint-interval: must be a whole number of ops, like 1024")
     return value
 
 

@@ -1,15 +1,20 @@
-"""`trio-pb demo`: a cluster of real processes loses its primary, and nobody loses an order."""
+"""`trio-pb demo`: a cluster of real processes loses its primary, or a disk, and nobody loses an order."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from enum import StrEnum
 
 import trio
 from rich.progress import Progress, TaskID
 
+from trio_pb.cli.disk_demo import print_disk_demo
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar, screen
+from trio_pb.errors import ConfigError
 from trio_pb.testbed.demo import DemoResult, run_demo
+from trio_pb.testbed.disk_demo import REPLICAS as DISK_DEMO_REPLICAS
+from trio_pb.testbed.disk_demo import DiskDemoResult, run_disk_demo
 
 __all__ = ["demo"]
 
@@ -31,31 +36,51 @@ class _Screen:
             self._bar.console.print(f"{trio.current_time() - self._began:6.2f} s  {text}")
 
 
-async def demo(*, replicas: int = 3, customers: int = 100, orders: int = 100, json: Flag = False) -> int:
-    """Show a cluster surviving the death of its primary.
+class Faults(StrEnum):
+    """What is done to the replicas."""
+
+    KILLS = "kills"
+    DISK = "disk"
+
+
+async def demo(
+    *, replicas: int = 3, customers: int = 100, orders: int = 100, faults: Faults = Faults.KILLS, json: Flag = False
+) -> int:
+    """Show a cluster surviving the death of its primary, or a replica the ruin of its disk.
 
     Starts replica processes on this machine, lets customers order laptops, kills the primary and a backup
     with SIGKILL, and proves that all is there. Exit code 0 only if every acknowledged order is on every
     replica exactly once. Nothing is left behind: no process, no file.
 
+    With --faults disk a backup is killed instead, and its log, its proofs, a copy of its superblock and a chunk of its
+    checkpoint are overwritten with random bytes before it is started again: it has to repair itself.
+
     Args:
-        replicas: Replica processes, 3 to 7.
+        replicas: Replica processes, 3 to 7; 3 with --faults disk.
         customers: Customers who order at the same time.
-        orders: Orders of each customer, one after the other.
+        orders: Orders of each customer, one after the other; at least 100 with --faults disk.
+        faults: kills: SIGKILL for the primary, then for a backup. disk: random bytes over the disk of a backup.
         json: Print one JSON object instead.
     """
-    results: list[DemoResult] = []
+    if faults is Faults.DISK and replicas != DISK_DEMO_REPLICAS:
+        raise ConfigError(f"--replicas {replicas}: --faults disk takes {DISK_DEMO_REPLICAS}")
+    results: list[DemoResult | DiskDemoResult] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_on_signals, nursery.cancel_scope)
         with progress_bar(errors() if json else screen()) as bar:
             task = bar.add_task("orders", total=customers * orders, note="")
             watcher = _Screen(bar, task, quiet=json)
-            results.append(await run_demo(replicas=replicas, customers=customers, orders=orders, watcher=watcher))
+            if faults is Faults.DISK:
+                results.append(await run_disk_demo(customers=customers, orders=orders, watcher=watcher))
+            else:
+                results.append(await run_demo(replicas=replicas, customers=customers, orders=orders, watcher=watcher))
         nursery.cancel_scope.cancel()
     if not results:
         return ExitCode.INTERRUPTED
     (result,) = results
-    if json:
+    if isinstance(result, DiskDemoResult):
+        print_disk_demo(result, json=json)
+    elif json:
         print_json(_fields(result))
     else:
         _print(result)

@@ -17,11 +17,14 @@ from trio_pb.errors import (
     LocalProtocolError,
     NotAppliedError,
     NotSentError,
+    ReplicaStoppedError,
     TrioPbError,
     UnknownOutcomeError,
 )
 
 __all__ = ["app", "call", "run"]
+
+NEVER_AGAIN = frozenset({"identity_refused", "unrecoverable"})  # Reasons why a directory is of no use any more.
 
 app = App(
     name="trio-pb",
@@ -33,9 +36,13 @@ app = App(
     default_parameter=Parameter(negative=()),  # Nobody needs --no-json.
 )
 # By name, so that a command imports only what it needs; each explains itself in its docstring.
+app.command("trio_pb.cli.bench:app", name="bench")
+app.command("trio_pb.cli.checkpoint_tools:app", name="checkpoint")
+app.command("trio_pb.cli.corrupt:corrupt", name="corrupt")
 app.command("trio_pb.cli.demo:demo", name="demo")
 app.command("trio_pb.cli.replica:format_command", name="format")
 app.command("trio_pb.cli.lab:app", name="lab")
+app.command("trio_pb.cli.log_tools:app", name="log")
 app.command("trio_pb.cli.order:app", name="order")
 app.command("trio_pb.cli.simulation:app", name="sim")
 app.command("trio_pb.cli.replica:start", name="start")
@@ -97,6 +104,8 @@ def _failed(error: BaseException) -> int:
     print_error(error)
     if isinstance(error, (ConfigError, DataDirectoryError, LocalProtocolError)):
         return ExitCode.USAGE
+    if isinstance(error, ReplicaStoppedError) and error.reason in NEVER_AGAIN:
+        return ExitCode.LOST
     if isinstance(error, (NotSentError, UnknownOutcomeError)):
         return ExitCode.UNAVAILABLE
     if isinstance(error, NotAppliedError) and error.reason in ("busy", "deadline"):

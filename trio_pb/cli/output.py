@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from enum import IntEnum
 from typing import Annotated, TypeAlias
@@ -27,6 +28,7 @@ __all__ = [
 
 
 TABLE_WIDTH_MAX = 1000
+_TRAILING_BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]  # Off unless given: help need not say so.
 
 
@@ -37,6 +39,7 @@ class ExitCode(IntEnum):
     FAILED = 1  # What was asked for was tried and is not so.
     USAGE = 2  # The command line, a file or a directory makes no sense; nothing was tried.
     UNAVAILABLE = 3  # No answer from the cluster in time.
+    LOST = 4  # A replica would not start on this data directory.
     INTERRUPTED = 130  # Ctrl-C.
 
 
@@ -60,8 +63,8 @@ def print_table(table: Table) -> None:
     console.width = max(console.width, console.measure(table, options=wide).maximum)
     with console.capture() as capture:
         console.print(table)
-    # Without the blanks that fill the last column.
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    # Without the blanks that fill the last column, on a terminal before the end of a style.
+    print("\n".join(_TRAILING_BLANKS.sub(r"\1", line) for line in capture.get().splitlines()))
 
 
 def errors() -> Console:

@@ -17,8 +17,11 @@ from trio_pb.cli.output import ExitCode, Flag, new_table, print_json, print_tabl
 from trio_pb.codec.wire import WIRE_VERSION
 from trio_pb.core.messages import Status, StatusReport
 from trio_pb.driver.addresses import format_address, parse_address
+from trio_pb.driver.collector import spare_the_loop
 from trio_pb.driver.file_disk import FileDisk
-from trio_pb.driver.server import ServerInfo, serve
+from trio_pb.driver.reception import CERTIFIED_OP, CHECKPOINT_OP, LOG_LOW, UNFIT_PREFIX
+from trio_pb.driver.server import ServerInfo, limits_of, serve
+from trio_pb.driver.signals import end_of_input
 from trio_pb.errors import ConfigError
 from trio_pb.storage.page import DATA_FORMAT
 from trio_pb.testbed.formatting import cluster_id, format_replica
@@ -30,6 +33,24 @@ DEFAULT_ADDRESS = "127.0.0.1:7400"
 SEGMENT_MIB = 64
 STATUS_SECONDS_MAX = 2.0
 SILENCE_SECONDS = 5.0  # Without a word from any other replica, before we say what we know of each.
+
+_POSITIONS = ("head", "commit", "applied", "checkpoint", "certified", "log from")
+
+# Of a status report: what a replica had to do about its disk.
+REPAIR_COUNTERS = (
+    "superblock_copies_damaged",
+    "proof_copies_damaged",
+    "records_damaged",
+    "records_repaired",
+    "chunks_damaged",
+    "chunks_repaired",
+    "state_lost",
+    "diverged",
+    "state_transferred",
+    "checkpoint_failed",
+    "disk_full",
+    "rejected_disk_full",
+)
 
 Directory: TypeAlias = Annotated[Path, Parameter(name="DIR")]
 
@@ -79,6 +100,7 @@ async def start(
     peers: Annotated[list[str] | None, Parameter(consume_multiple=True, metavar="ID=HOST:PORT")] = None,
     config: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     segment_mib: Annotated[int, Parameter(metavar="MIB")] = SEGMENT_MIB,
+    checkpoint_interval: Annotated[int | None, Parameter(metavar="OPS")] = None,
     stop_with_parent: Flag = False,
     json: Flag = False,
 ) -> None:
@@ -92,9 +114,11 @@ async def start(
         listen: Where to listen; port 0 takes a free one. By default 127.0.0.1:7400.
         advertise: Where the others and clients reach it. By default its entry in the peers, else what it listens on.
         peers: Every replica of the cluster; its own entry may be among them.
-        config: File with the keys listen, advertise and peers; flags win over it. By default DIR/trio-pb.toml, if there
-            is one.
+        config: File with the keys listen, advertise, checkpoint-interval and peers; flags win over it. By default
+            DIR/trio-pb.toml, if there is one.
         segment_mib: Size of a new file of the log, in MiB, 1 to 1024.
+        checkpoint_interval: Ops from one checkpoint to the next, 32 to 65536; the log keeps four times as many.
+            The same for all replicas of a cluster. By default 1024.
         stop_with_parent: Stop when standard input ends, so as not to outlive whoever started us.
         json: Print one JSON object when it is ready.
     """
@@ -115,6 +139,7 @@ async def start(
         advertise=advertise or settings.advertise,
         peers=members,
         segment_mib=segment_mib,
+        checkpoint_interval=checkpoint_interval or settings.checkpoint_interval,
         stop_with_parent=stop_with_parent,
         json=json,
     )
@@ -135,15 +160,17 @@ async def run_replica(
     advertise: str | None,
     peers: dict[int, str],
     segment_mib: int = SEGMENT_MIB,
+    checkpoint_interval: int | None = None,
     stop_with_parent: bool = False,
     json: bool = False,
 ) -> None:
     """Run a replica of the laptop orders until it is asked to stop; says on stdout when it is ready.
 
     Raises:
-        ConfigError: an address makes no sense, or `peers` does not have the members of the cluster.
+        ConfigError: an address or the interval makes no sense, or `peers` does not have the members of the cluster.
         DataDirectoryError, StorageError, ReplicaStoppedError: as `serve`.
     """
+    limits = limits_of(checkpoint_interval)
     async with trio.open_nursery() as nursery:
 
         async def serve_to_the_end(task_status: trio.TaskStatus[ServerInfo]) -> None:
@@ -153,6 +180,7 @@ async def run_replica(
                 listen=listen,
                 advertise=advertise,
                 peers=peers,
+                limits=limits,
                 segment_size=segment_mib << 20,
                 handle_signals=True,
                 task_status=task_status,
@@ -161,6 +189,7 @@ async def run_replica(
 
         info: ServerInfo = await nursery.start(serve_to_the_end)
         _check_peers(info, peers)
+        spare_the_loop()
         if json:
             fields = {"replica": info.replica, "cluster": info.cluster.hex(), "host": info.host, "port": info.port}
             print_json({**fields, "address": info.address, "pid": os.getpid()})
@@ -170,7 +199,7 @@ async def run_replica(
         sys.stdout.flush()
         nursery.start_soon(_explain_silence, info, peers)
         if stop_with_parent:
-            await _end_of_input()
+            await end_of_input()
             info.stop()
 
 
@@ -222,14 +251,6 @@ async def _look_at(peer: int, address: str, info: ServerInfo, unborn: bool) -> s
     return "answers"
 
 
-async def _end_of_input() -> None:
-    """Return when nobody holds the other end of our standard input any more."""
-    while True:
-        await trio.lowlevel.wait_readable(sys.stdin.fileno())
-        if not os.read(sys.stdin.fileno(), 4096):
-            return
-
-
 async def status(
     addresses: Annotated[list[str] | None, Parameter(name="HOST:PORT")] = None,
     /,
@@ -258,10 +279,13 @@ async def status(
     if json:
         print_json({"replicas": [status_fields(address, answers[address]) for address in asked]})
     else:
-        table = new_table("address", "replica", "role", "view", "head", "commit", "applied", "state digest")
+        table = new_table("address", "replica", "role", "view", *_POSITIONS, "state digest")
         for address in asked:
             table.add_row(*_row(address, answers[address]))
         print_table(table)
+        for report in answers.values():
+            if report is not None:
+                _print_repairs(report)
     return ExitCode.OK if all(answers.values()) else ExitCode.UNAVAILABLE
 
 
@@ -269,6 +293,7 @@ def status_fields(address: str, report: StatusReport | None) -> dict[str, object
     """What `--json` prints of one replica."""
     if report is None:
         return {"address": address, "answered": False}
+    counters = dict(report.counters)
     return {
         "address": address,
         "answered": True,
@@ -283,22 +308,39 @@ def status_fields(address: str, report: StatusReport | None) -> dict[str, object
         "state_op": report.state_op,
         "state_digest": report.state_digest.hex(),
         "peers": [{"replica": peer, "alive": alive, "applied": applied} for peer, alive, applied in report.peers],
-        "counters": dict(report.counters),
+        "checkpoint": counters.get(CHECKPOINT_OP, 0),
+        "certified": counters.get(CERTIFIED_OP, 0),
+        "log_low": counters.get(LOG_LOW, 0),
+        "unfit": sorted(name.removeprefix(UNFIT_PREFIX) for name in counters if name.startswith(UNFIT_PREFIX)),
+        "counters": counters,
     }
 
 
 def _row(address: str, report: StatusReport | None) -> list[str]:
     if report is None:
-        return [address, "-", "no answer", *["-"] * 5]
+        return [address, "-", "no answer", *["-"] * (2 + len(_POSITIONS))]
     if report.status is Status.NORMAL:
         role = "primary" if report.is_primary else "backup"
     else:
         role = report.status.name.lower().replace("_", " ")
-    positions = (report.view, report.head, report.commit, report.applied)
+    counters = dict(report.counters)
+    reasons = sorted(name.removeprefix(UNFIT_PREFIX) for name in counters if name.startswith(UNFIT_PREFIX))
+    if reasons:
+        role += f" ({', '.join(reasons)})"
+    kept = [counters.get(name, 0) for name in (CHECKPOINT_OP, CERTIFIED_OP, LOG_LOW)]
+    positions = (report.view, report.head, report.commit, report.applied, *kept)
     digest = report.state_digest.hex()[:12]
     if report.state_op != report.applied:
         digest += f" at {report.state_op}"
     return [address, str(report.replica), role, *map(str, positions), digest]
+
+
+def _print_repairs(report: StatusReport) -> None:
+    """One line of what this boot found damaged, repaired or copied; nothing if there was nothing."""
+    counters = dict(report.counters)
+    told = [f"{counters[name]} {name.replace('_', ' ')}" for name in REPAIR_COUNTERS if counters.get(name)]
+    if told:
+        print(f"replica {report.replica} since its start: {', '.join(told)}")
 
 
 def version(*, json: Flag = False) -> None:

@@ -4,11 +4,8 @@ Numbers without a kind here are dropped and counted, so a newer peer may send ki
 know. Kept free, because the protocol names kinds that are not in use yet:
 
 ====== ============================
-17     get_manifest (state transfer)
-18     manifest (state transfer)
-19     get_chunk (state transfer)
-20     chunk (state transfer)
-21     gone (state transfer)
+17     get_manifest (not needed: a manifest is fetched like a chunk)
+18     manifest (likewise)
 24     retired (reconfiguration)
 ====== ============================
 
@@ -41,6 +38,9 @@ class Kind(IntEnum):
     IDS = 14
     GET_PREPARES = 15
     PREPARE_COPY = 16
+    GET_CHUNK = 19
+    CHUNK_PIECE = 20
+    GONE = 21
     READ_INDEX = 22
     READ_INDEX_OK = 23
 

@@ -1,7 +1,7 @@
 """What replicas say to one another: an encoder and a decoder per message (PROTOCOL 3.2).
 
 An encoder returns the message's own keys, which start at 16; the envelope has the keys below.
-Prepares alone have a frame body: their payload, so that it is never copied into a header.
+Prepares and pieces of chunks alone have a frame body, so that it is never copied into a header.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ from trio_pb.codec.fields import (
     configuration_row,
 )
 from trio_pb.codec.kinds import Kind
+from trio_pb.core.manifest import CHUNK_DIGEST_SIZE
 from trio_pb.core.messages import (
+    ChunkPiece,
     Commit,
     CommitOk,
     DoViewChange,
     EntryState,
+    GetChunk,
     GetIds,
     GetPrepares,
     GetStartView,
+    Gone,
     Hello,
     HelloAck,
     Ids,
@@ -59,10 +63,11 @@ from trio_pb.core.messages import (
 )
 from trio_pb.core.prepare import HEADER_SIZE_MAX, parse
 
-__all__ = ["ENTRIES_MAX", "PLAIN", "PREPARES", "WANTED_MAX"]
+__all__ = ["ENTRIES_MAX", "OPAQUE", "PLAIN", "PREPARES", "WANTED_MAX"]
 
 ENTRIES_MAX = 1024  # In a do_view_change.
 WANTED_MAX = 32  # In a get_prepares.
+PIECE_SIZE_MAX = 1 << 20  # Bytes of a chunk in one frame.
 
 
 # --- Birth and liveness -------------------------------------------------------------------------
@@ -114,6 +119,7 @@ def _encode_position(message: Ping | Pong) -> Fields:
         31: position.release_max,
         32: configuration_row(position.configuration),
         33: configuration_row(position.pending),
+        34: (position.probe.op, position.probe.digest),
     }
 
 
@@ -130,6 +136,7 @@ def _decode_position(fields: Fields) -> Position:
         wal_low=as_u64(fields.get(24), "wal_low"),
         checkpoint=as_checkpoint(fields.get(25), "checkpoint"),
         certified=as_checkpoint(fields.get(26), "certified"),
+        probe=as_probe(fields.get(34), "probe"),
         fit=as_bool(fields.get(27), "fit"),
         reach=as_u16(fields.get(28), "reach"),
         progress=as_u64(fields.get(29), "progress"),
@@ -348,6 +355,43 @@ def _decode_prepare_copy(fields: Fields, body: bytes) -> PrepareCopy:
     )
 
 
+# --- State transfer -----------------------------------------------------------------------------
+
+
+def _encode_get_chunk(message: GetChunk) -> Fields:
+    return {16: message.digest, 17: message.offset, 18: message.size}
+
+
+def _decode_get_chunk(fields: Fields) -> GetChunk:
+    size = as_u32(fields.get(18), "size")
+    return GetChunk(_digest(fields), as_u64(fields.get(17), "offset"), min(size, PIECE_SIZE_MAX))
+
+
+def _encode_chunk_piece(message: ChunkPiece) -> tuple[Fields, bytes]:
+    return {16: message.digest, 17: message.offset, 18: message.total}, message.data
+
+
+def _decode_chunk_piece(fields: Fields, body: bytes) -> ChunkPiece:
+    return ChunkPiece(
+        _digest(fields),
+        as_u64(fields.get(17), "offset"),
+        as_u64(fields.get(18), "total"),
+        as_bytes(body, "body", PIECE_SIZE_MAX),
+    )
+
+
+def _encode_gone(message: Gone) -> Fields:
+    return {16: message.digest}
+
+
+def _decode_gone(fields: Fields) -> Gone:
+    return Gone(_digest(fields))
+
+
+def _digest(fields: Fields) -> bytes:
+    return as_bytes(fields.get(16), "digest", CHUNK_DIGEST_SIZE, CHUNK_DIGEST_SIZE)
+
+
 # --- Reads at backups -----------------------------------------------------------------------------
 
 
@@ -375,6 +419,10 @@ PrepareRow: TypeAlias = tuple[
     Kind, type[PeerMessage], Callable[[Any], Fields], Callable[[Fields, bytes], PrepareMessage | PrepareCopy]
 ]
 
+OpaqueRow: TypeAlias = tuple[
+    Kind, type[PeerMessage], Callable[[Any], tuple[Fields, bytes]], Callable[[Fields, bytes], PeerMessage]
+]
+
 PLAIN: tuple[Row, ...] = (
     (Kind.HELLO, Hello, _encode_hello, _decode_hello),
     (Kind.HELLO_ACK, HelloAck, _encode_hello_ack, _decode_hello_ack),
@@ -390,6 +438,8 @@ PLAIN: tuple[Row, ...] = (
     (Kind.GET_IDS, GetIds, _encode_get_ids, _decode_get_ids),
     (Kind.IDS, Ids, _encode_ids, _decode_ids),
     (Kind.GET_PREPARES, GetPrepares, _encode_get_prepares, _decode_get_prepares),
+    (Kind.GET_CHUNK, GetChunk, _encode_get_chunk, _decode_get_chunk),
+    (Kind.GONE, Gone, _encode_gone, _decode_gone),
     (Kind.READ_INDEX, ReadIndex, _encode_read_index, _decode_read_index),
     (Kind.READ_INDEX_OK, ReadIndexOk, _encode_read_index_ok, _decode_read_index_ok),
 )
@@ -398,3 +448,5 @@ PREPARES: tuple[PrepareRow, ...] = (
     (Kind.PREPARE, PrepareMessage, _encode_prepare, _decode_prepare),
     (Kind.PREPARE_COPY, PrepareCopy, _encode_prepare_copy, _decode_prepare_copy),
 )
+
+OPAQUE: tuple[OpaqueRow, ...] = ((Kind.CHUNK_PIECE, ChunkPiece, _encode_chunk_piece, _decode_chunk_piece),)

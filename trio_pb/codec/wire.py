@@ -53,8 +53,7 @@ def encode_peer(envelope: Envelope, message: PeerMessage) -> bytes:
         prepare = message.prepare
         # The payload was hashed when the prepare was built; its header has the digest.
         return _encode(kind, envelope, encode_prepare(message), prepare.payload, prepare.payload_digest)
-    kind, encode = _ENCODE_PLAIN[type(message)]
-    return _encode(kind, envelope, encode(message), b"", _EMPTY_DIGEST)
+    return _encode_other(envelope, message)
 
 
 def encode_client(cluster: bytes | None, message: ClientMessage) -> bytes:
@@ -72,6 +71,10 @@ def encode_server(envelope: Envelope, message: ServerMessage | ClientMessage) ->
     Raises:
         LocalProtocolError: the message is larger than a frame may be.
     """
+    return _encode_other(envelope, message)
+
+
+def _encode_other(envelope: Envelope, message: Message) -> bytes:
     opaque = _ENCODE_OPAQUE.get(type(message))
     if opaque is not None:
         kind, encode_opaque = opaque
@@ -211,7 +214,7 @@ _FROM_CLIENTS = frozenset({Kind.GREET, Kind.STATUS_GET, Kind.REQUEST, Kind.READ}
 
 _ENCODE_PLAIN = {cls: (kind, encode) for kind, cls, encode, _ in (*peer.PLAIN, *client.PLAIN)}
 _ENCODE_PREPARE = {cls: (kind, encode) for kind, cls, encode, _ in peer.PREPARES}
-_ENCODE_OPAQUE = {cls: (kind, encode) for kind, cls, encode, _ in client.OPAQUE}
+_ENCODE_OPAQUE = {cls: (kind, encode) for kind, cls, encode, _ in (*peer.OPAQUE, *client.OPAQUE)}
 _DECODE_PLAIN = {kind: decode_ for kind, _, _, decode_ in (*peer.PLAIN, *client.PLAIN)}
 _DECODE_PREPARE = {kind: decode_ for kind, _, _, decode_ in peer.PREPARES}
-_DECODE_OPAQUE = {kind: decode_ for kind, _, _, decode_ in client.OPAQUE}
+_DECODE_OPAQUE = {kind: decode_ for kind, _, _, decode_ in (*peer.OPAQUE, *client.OPAQUE)}

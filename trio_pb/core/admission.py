@@ -114,6 +114,8 @@ class Admission:
             self._refuse(connection, request, RejectCode.NOT_PRIMARY)
         elif len(request.body) > state.limits.request_size_max:
             self._refuse(connection, request, RejectCode.TOO_LARGE)
+        elif self._is_disk_full() and self._execution.sessions.kept_reply(request.client, request.number) is None:
+            self._refuse(connection, request, RejectCode.DISK_FULL)
         elif state.is_handing_over or self._is_queue_full(len(request.body)):
             self._refuse(connection, request, RejectCode.BUSY)
         elif not self.is_open:
@@ -130,6 +132,13 @@ class Admission:
                 self._refuse(connection, request, RejectCode.BUSY)
         else:
             self._on_number(connection, request)
+
+    def _is_disk_full(self) -> bool:
+        """Whether there is no room, be it for a checkpoint: what is ordered past the next could not be executed.
+
+        Then reads would wait for it, which are to go on.
+        """
+        return self.state.is_disk_full or "checkpoint" in self.state.unfit
 
     def _is_queue_full(self, size: int) -> bool:
         limits = self.state.limits

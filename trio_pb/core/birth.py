@@ -50,6 +50,7 @@ class Birth:
         known = pinned.get(envelope.replica)
         if known is not None and known != message.incarnation:
             state.trace("identity_refused", replica=envelope.replica)
+            self._acknowledge(envelope.replica, known)  # So that it can say why it is never born.
             return
         if known is None:
             pinned[envelope.replica] = message.incarnation
@@ -58,10 +59,30 @@ class Birth:
         self._to_acknowledge[envelope.replica] = message.incarnation
 
     def on_hello_ack(self, envelope: Envelope, message: HelloAck) -> None:
-        """A peer durably pinned us; when all did, we are born."""
+        """A peer durably pinned us; when all did, we are born. One that pinned another never will."""
         state = self.state
-        if state.status is Status.UNBORN and message.pinned == state.incarnation:
+        if state.status is not Status.UNBORN:
+            return
+        if message.pinned == state.incarnation:
             self._pinned_us.add(envelope.replica)
+            return
+        text = (
+            f"replica {envelope.replica} knows replica {state.replica} under another identity, so this directory, "
+            f"formatted anew, never gets a vote: the old one may have promised what this one forgot. What remains: "
+            f"restore the old directory, or run on with the other replicas"
+        )
+        state.fatal("identity_refused", text)
+
+    def _acknowledge(self, replica: int, pinned: bytes) -> None:
+        """Tell `replica` under which incarnation we durably know it."""
+        state = self.state
+        answer = HelloAck(
+            incarnation=state.incarnation,
+            members_digest=members_digest(state.cluster, state.configuration),
+            fresh=state.status is Status.UNBORN,
+            pinned=pinned,
+        )
+        state.send((replica,), answer)
 
     @property
     def has_work(self) -> bool:
@@ -74,17 +95,10 @@ class Birth:
         assert durable is not None
         if self._to_acknowledge and state.is_live:
             pinned = dict(durable.pinned)
-            digest = members_digest(state.cluster, state.configuration)
             for replica, incarnation in sorted(self._to_acknowledge.items()):
                 if pinned.get(replica) == incarnation:
                     del self._to_acknowledge[replica]
-                    answer = HelloAck(
-                        incarnation=state.incarnation,
-                        members_digest=digest,
-                        fresh=state.status is Status.UNBORN,
-                        pinned=incarnation,
-                    )
-                    state.send((replica,), answer)
+                    self._acknowledge(replica, incarnation)
         if state.status is not Status.UNBORN:
             return False
         assert self._persistence.image is not None

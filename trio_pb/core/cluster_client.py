@@ -79,6 +79,7 @@ class ClusterClient:
         self._pending: dict[int, Pending] = {}  # Token -> its number.
         self._deadlines: list[tuple[int, int]] = []  # Heap of (deadline_ms, token); completed ones linger.
         self._sweep_ms = FAR  # No resend is due before.
+        self._is_disk_full = False  # The primary said so last, and has ordered nothing since.
         # Any: each method takes its own input type; the table pairs them.
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             Connected: self._on_connected,
@@ -259,6 +260,7 @@ class ClusterClient:
         lead = self._links.lead
         if lead is None or lead is before:
             return
+        self._is_disk_full = False
         for session in self._sessions.values():
             if not session.is_lost:
                 for pending in session.pending.values():
@@ -288,10 +290,12 @@ class ClusterClient:
             if reply.session:
                 session.on_registered(reply.session)
                 self._acts_as_primary(link)
+                self._is_disk_full = False
             return
         if reply.session != session.number:
             return
         self._acts_as_primary(link)
+        self._is_disk_full = False
         del session.pending[reply.number]
         self._forget_if_done(session)
         if pending.token is not None:
@@ -331,6 +335,9 @@ class ClusterClient:
         elif reject.code in LATER_CODES:
             self._acts_as_primary(link)
             self._wait_for_room(pending, reject)
+        elif reject.code is RejectCode.DISK_FULL:
+            self._acts_as_primary(link)
+            self._on_disk_full(link, pending)
         elif reject.code is RejectCode.NO_SESSION and pending.number != 0:
             self._acts_as_primary(link)
             self._lose_session(session)
@@ -357,6 +364,21 @@ class ClusterClient:
             self._resend_at(pending, self._now_ms)
         else:
             self._resend_at(pending, self._now_ms + self._retransmit_delay(pending))
+
+    def _on_disk_full(self, link: Link, pending: Pending) -> None:
+        """The primary orders nothing before there is space.
+
+        So it would refuse as well what has no number yet, for want of a session or of room in one.
+        """
+        self._is_disk_full = True
+        if pending.token is not None:
+            self._on_final_refusal(link, pending)
+            return
+        for token in [*self._queue_of]:
+            self._complete(token, _full(link.replica))
+        # Not doubled: this number holds up those that come after it once there is space again.
+        delay_ms = self._options.retransmit_ms
+        self._resend_at(pending, self._now_ms + delay_ms + self._random.randrange(delay_ms // 4 + 1))
 
     def _on_forgotten(self, session: Session, pending: Pending) -> None:
         """The number was executed and its reply is not kept any more (the window excludes it)."""
@@ -425,7 +447,9 @@ class ClusterClient:
     def _give_up(self, token: int, reason: str) -> None:
         """Complete `token` with what is certain now."""
         pending = self._pending.get(token)
-        if token in self._queue_of:
+        if token in self._queue_of and self._is_disk_full and reason == "deadline":
+            self._complete(token, _full(self.primary))
+        elif token in self._queue_of:
             self._complete(token, Failure(OutcomeKind.NOT_SENT, reason, f"never sent: {self._links.explain()}"))
         elif pending is not None:
             if pending.has_no_effect:
@@ -619,3 +643,10 @@ class ClusterClient:
         """How long attempt number `attempt` (from 1) waits for its answer: doubling, with jitter."""
         delay_ms = min(self._options.retransmit_ms << min(attempt - 1, 16), self._options.retransmit_ms_max)
         return delay_ms + int(self._random.random() * (delay_ms // 4 + 1))  # randrange costs five times as much.
+
+
+def _full(replica: int | None) -> Failure:
+    """The outcome of a request that was not sent because others are refused for want of space."""
+    where = "the primary" if replica is None else f"replica {replica}, the primary"
+    text = f"the disk of {where} is full; no request is taken before there is space"
+    return Failure(OutcomeKind.NOT_APPLIED, "disk_full", text)

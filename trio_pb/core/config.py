@@ -36,19 +36,22 @@ class Limits:
     body_cache_ops: int = 256  # Bodies kept in memory below the head.
     prepare_buffer_max: int = 64  # Prepares above a gap that a backup keeps.
     send_window_ops: int = 256  # A peer lagging by more pulls by repair.
-    wal_ops: int | None = None  # WAL_OPS: head may lead the certified checkpoint by this much. None: no bound.
+    checkpoint_interval_ops: int = 1024  # CP_INTERVAL: every multiple of it is a checkpoint.
+    wal_ops: int = 4096  # WAL_OPS: the head may lead the certified checkpoint by this much.
     entries_max: int = 256  # Ops listed in a do_view_change.
     repair_requests_max: int = 8  # get_prepares outstanding.
     repair_wanted_max: int = 32  # Prepares in one get_prepares.
     repair_serve_bytes_max: int = 2 * MIB  # Per peer and 10 ticks.
     wal_reads_max: int = 256  # Record reads outstanding; a restart replays the log through them.
+    chunk_requests_max: int = 4  # get_chunk outstanding.
+    chunk_piece_max: int = 256 * 1024  # Bytes asked for by one get_chunk.
     reads_max: int = 4096  # Reads waiting at a replica.
     probe_interval_ops: int = 64
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Limits):
             value = getattr(self, field.name)
-            if value is not None and (type(value) is not int or value < 1):
+            if type(value) is not int or value < 1:
                 raise ConfigError(f"limit {field.name}: {value!r} is not a positive whole number")
         if self.request_size_max + 1024 > self.payload_size_max:
             raise ConfigError("limit request_size_max: must be at least 1 KiB below payload_size_max")
@@ -56,6 +59,8 @@ class Limits:
             raise ConfigError("limit pipeline_max: must not exceed entries_max, or a view change loses sight of ops")
         if self.pipeline_max > self.body_cache_ops:
             raise ConfigError("limit pipeline_max: must not exceed body_cache_ops")
+        if self.wal_ops < 2 * self.checkpoint_interval_ops:
+            raise ConfigError("limit wal_ops: must be at least two checkpoint intervals, or writes stop between them")
         if self.session_window > 64:
             raise ConfigError("limit session_window: at most 64")
 
@@ -85,6 +90,10 @@ class Timeouts:
     stale_answer_ticks: int = 10  # At most one ping per peer and this time answers stale messages (R-STALE).
     hello_ticks: int = 20
     transfer_ticks: int = 100
+    checkpoint_retry_ticks: int = 500  # After one that failed for want of space.
+    checkpoint_pin_ticks: int = 3000  # A checkpoint is kept this long after the last request for it.
+    scrub_ticks: int = 100  # Between two slices of scrubbing.
+    space_ticks: int = 100  # Between two looks whether a full disk has space again.
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Timeouts):

@@ -43,7 +43,8 @@ class Superblock:
     commit: PrepareId
     configuration: Configuration
     pinned: tuple[tuple[int, bytes], ...]  # (replica, incarnation) of peers, sorted.
-    checkpoint: CheckpointId = GENESIS_CHECKPOINT
+    checkpoint: CheckpointId = GENESIS_CHECKPOINT  # The newest of our own that is durable.
+    anchor: PrepareId | None = None  # The prepare at `checkpoint.op`; None: genesis.
     certified: CheckpointId = GENESIS_CHECKPOINT
     pending: Configuration | None = None
     untrusted: bool = False

@@ -5,12 +5,15 @@ Owns the session table and the probe. Runs in every status: what is committed st
 
 from __future__ import annotations
 
+from collections import deque
+
 from trio_pb import canonical
+from trio_pb.core.manifest import CoreState, KeptReply
 from trio_pb.core.messages import CODE_REGISTER, NO_PROBE, Probe, RejectCode, Reply
 from trio_pb.core.ports import Applied, Apply
-from trio_pb.core.prepare import Prepare, PrepareId, PrepareKind, checksum_of
+from trio_pb.core.prepare import NO_CHECKSUM, Prepare, PrepareId, PrepareKind, checksum_of, genesis
 from trio_pb.core.repair import Repair
-from trio_pb.core.sessions import KeptReply, Outcome, OutcomeKind, SessionTable
+from trio_pb.core.sessions import Outcome, OutcomeKind, SessionTable
 from trio_pb.core.state import State
 
 __all__ = ["Execution"]
@@ -24,17 +27,44 @@ class Execution:
         self._repair = repair
         self.sessions = SessionTable(state.limits.sessions_max, state.limits.session_window)
         self.waiting: dict[tuple[bytes, int], int] = {}  # (client, number) -> connection that wants the reply.
-        self.probe: Probe = NO_PROBE  # At the last multiple of probe_interval_ops.
+        self.applied_checksum = NO_CHECKSUM  # Of the op at `applied`.
+        self.applied_timestamp = 0  # Of the last request in it, in nanoseconds.
         self._rolling = NO_PROBE.digest
-        self._applying_checksum: bytes | None = None  # Of the op at `applying`.
-        self._checksums: dict[int, bytes] = {}  # Of ops applying, for the probe.
+        self._applying_checksum = NO_CHECKSUM  # Of the op at `applying`.
+        self._under_way: deque[Prepare] = deque()  # Given to the state machine, not confirmed.
+
+    def start(self) -> None:
+        """Begin with an empty state: nothing was ever applied."""
+        state = self.state
+        self.applied_checksum = self._applying_checksum = genesis(state.cluster).checksum
+        self._limit()
+
+    def restore(self, core: CoreState) -> None:
+        """Go on from a checkpoint that the application was loaded from."""
+        state = self.state
+        self._under_way.clear()
+        self.sessions.restore(core.sessions)
+        self._rolling = core.probe
+        self.applied_checksum = self._applying_checksum = core.checksum
+        self.applied_timestamp = core.last_timestamp
+        state.last_timestamp = max(state.last_timestamp, core.last_timestamp)
+        state.applied = state.applying = core.op
+        state.probe = NO_PROBE
+        self._limit()
+
+    def _limit(self) -> None:
+        """Where applying waits for a checkpoint to be begun: at the next multiple of the interval."""
+        interval = self.state.limits.checkpoint_interval_ops
+        self.state.apply_limit = (self.state.applied // interval + 1) * interval
 
     # --- Committed -> state machine -------------------------------------------------------------
 
     def advance(self) -> None:
         """Give out every op that is committed, identified and in memory; read ahead what is on disk."""
         state, log = self.state, self.state.log
-        limit = min(state.commit_max, log.head)
+        limit = min(state.commit_max, log.head, state.apply_limit)
+        if state.is_untrusted or state.is_state_lost or state.is_switching:
+            return  # On wrong, or no, state nothing can be computed.
         while state.applying < limit:
             prepare = log.body(state.applying + 1)
             if prepare is None or prepare.checksum != log.checksum(prepare.op):
@@ -45,13 +75,12 @@ class Execution:
 
     def _apply(self, prepare: Prepare) -> None:
         state = self.state
-        below = self._applying_checksum or state.log.base.checksum
-        assert prepare.parent == below, f"op {prepare.op} does not continue what was applied (INV-2)"
+        assert prepare.parent == self._applying_checksum, f"op {prepare.op} does not continue what was applied (INV-2)"
         requests = prepare.requests() if prepare.kind is PrepareKind.BATCH else ()
         items = self.sessions.plan(prepare, requests)
         state.applying = prepare.op
         self._applying_checksum = prepare.checksum
-        self._checksums[prepare.op] = prepare.checksum
+        self._under_way.append(prepare)
         state.note_timestamps(prepare)
         state.outputs.append(Apply(prepare.op, prepare.timestamp, prepare.release, items))
 
@@ -70,11 +99,13 @@ class Execution:
         assert message.op == state.applied + 1, "ops are applied one after the other"
         outcomes = self.sessions.resolve(message.op, message.results)
         state.applied = message.op
-        rolling = self._rolling + self._checksums.pop(message.op) + b"".join(message.results)
-        self._rolling = checksum_of(rolling)
+        prepare = self._under_way.popleft()
+        self.applied_checksum = prepare.checksum
+        self.applied_timestamp = prepare.timestamp + max(prepare.count, 1) - 1
+        self._rolling = checksum_of(self._rolling + prepare.checksum + b"".join(message.results))
         if message.op % state.limits.probe_interval_ops == 0:
-            self.probe = Probe(message.op, self._rolling)
-        if self.waiting:
+            state.probe = Probe(message.op, self._rolling)
+        if self.waiting and not state.is_untrusted:
             for outcome in outcomes:
                 self._answer(outcome)
         if state.log.bodies_in_memory > 2 * state.limits.body_cache_ops:

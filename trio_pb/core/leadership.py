@@ -42,6 +42,7 @@ class Leadership:
         self._applied_seen = 0
         self._applied_tick = 0  # When `applied` last moved, or nothing waited.
         self._normal_since: int | None = None
+        self._unfit_since: int | None = None  # Since when we lead although we are not fit to.
         self._had_reach = False
 
     # --- Health -------------------------------------------------------------------------------------
@@ -66,6 +67,17 @@ class Leadership:
             self._view_change.abdicate("slow_disk")
         else:
             state.unfit.discard("disk")
+        self._judge_fitness()
+
+    def _judge_fitness(self) -> None:
+        """A primary that was unfit for long, for any other reason, lets a fit one lead (PROTOCOL 6.1)."""
+        state = self.state
+        if state.fit or not state.is_leading:
+            self._unfit_since = None
+        elif self._unfit_since is None:
+            self._unfit_since = state.now_tick
+        elif state.now_tick - self._unfit_since >= state.timeouts.disk_ticks and self._candidates():
+            self._view_change.abdicate("unfit")
 
     def _judge_progress(self) -> None:
         """T_STALL: somebody waits and nothing is applied, while another could lead."""

@@ -1,6 +1,6 @@
 """The log in memory: which prepare stands at each op, and how safely we hold it (PROTOCOL 2.4).
 
-Identities of all ops above the checkpoint are kept, bodies only of the newest and of those that are
+Identities of all ops above `base` are kept, bodies only of the newest and of those that are
 not yet durable. An identity may be unknown below the commit point after a jump to a newer log; it is
 asked for by R-IDS.
 """
@@ -25,7 +25,7 @@ class Hold(IntEnum):
 
 
 class Log:
-    """Ops (base, head] by identity. `base` is the checkpoint; genesis until there is one.
+    """Ops (base, head] by identity. What stands at or below `base` is committed, and was let go of.
 
     Invariants: a known body's parent is the known identity below it (INV-16);
     durable_prefix <= appended_prefix <= head.
@@ -188,10 +188,47 @@ class Log:
         for op in old:
             del self._bodies[op]
 
+    # --- Letting go -------------------------------------------------------------------------------
+
+    def free(self, op: int) -> None:
+        """Forget everything below `op`, which is identified, checkpointed and becomes the new base (R-GC)."""
+        index = op - self.base.op
+        if index <= 0:
+            return
+        self.rebase(self.id(op))
+
+    def rebase(self, base: PrepareId) -> None:
+        """Let the log begin at a checkpoint, keeping what stands above it and continues it (PROTOCOL 8.2, 4).
+
+        A log that ends below, or that has another prepare there, becomes empty: what it holds above
+        such a prepare chains to one that no log has any more.
+        """
+        index = base.op - self.base.op
+        assert index >= 0, "the base of a log only rises"
+        known = self.checksum(base.op)
+        if base.op > self.head or known not in (None, base.checksum):
+            self._checksums = [base.checksum]
+            self._holds = bytearray([Hold.DURABLE])
+            self._bodies.clear()
+        else:
+            del self._checksums[:index]
+            del self._holds[:index]
+            self._checksums[0] = base.checksum
+            self._holds[0] = Hold.DURABLE
+            for op in [op for op in self._bodies if op <= base.op]:
+                del self._bodies[op]
+        self.base = base
+        self.head = base.op + len(self._checksums) - 1
+        self.durable_prefix = max(self.durable_prefix, base.op) if self.head > base.op else base.op
+        self.appended_prefix = max(self.appended_prefix, base.op) if self.head > base.op else base.op
+        self._unknown_below = max(self._unknown_below, base.op) if self.head > base.op else base.op
+        self._advance_prefixes()
+
     # --- Another log ----------------------------------------------------------------------------
 
     def common_prefix(self, base: PrepareId, checksums: Sequence[bytes], commit_max: int) -> int:
         """The highest op known to be equal here and in a log given from `base` on (PROTOCOL 6.5, 1)."""
+        base, checksums = self._above_our_base(base, checksums)
         for op in range(min(self.head, base.op + len(checksums)), base.op - 1, -1):
             theirs = base.checksum if op == base.op else checksums[op - base.op - 1]
             if self.checksum(op) == theirs:
@@ -203,6 +240,7 @@ class Log:
 
         Ours stays as it is: which of the two counts is decided by what becomes durable.
         """
+        base, checksums = self._above_our_base(base, checksums)
         log = Log(self.base)
         kept = common - self.base.op + 1
         log._checksums = self._checksums[:kept]
@@ -222,17 +260,27 @@ class Log:
         log._advance_prefixes()
         return log
 
+    def _above_our_base(self, base: PrepareId, checksums: Sequence[bytes]) -> tuple[PrepareId, Sequence[bytes]]:
+        """Leave out of a given log what lies below our base: it is committed, so both agree about it."""
+        below = self.base.op - base.op
+        if below <= 0:
+            return base, checksums
+        assert below <= len(checksums), "a log ends below what is committed"
+        assert checksums[below - 1] == self.base.checksum, "a log contradicts what is committed (INV-2)"
+        return self.base, checksums[below:]
+
     def inherit(self, other: Log) -> None:
         """Take over from `other` the identities and bodies that fit this log as well."""
         self._inherit_identities(other)
-        for op in range(self.appended_prefix + 1, min(self.head, other.head) + 1):
+        shift = self.base.op - other.base.op  # Either may have let go of more than the other.
+        for op in range(max(self.appended_prefix, other.base.op) + 1, min(self.head, other.head) + 1):
             index = op - self.base.op
-            if self._checksums[index] is None or self._checksums[index] != other._checksums[index]:
+            if self._checksums[index] is None or self._checksums[index] != other._checksums[index + shift]:
                 continue
             body = other._bodies.get(op)
             if body is not None:
                 self._bodies[op] = body
-            self._holds[index] = max(self._holds[index], other._holds[index])
+            self._holds[index] = max(self._holds[index], other._holds[index + shift])
         self._advance_prefixes()
 
     def _inherit_identities(self, other: Log) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "GENESIS_CHECKPOINT",
     "NO_PROBE",
     "CheckpointId",
+    "ChunkPiece",
     "ClientMessage",
     "Commit",
     "CommitOk",
@@ -27,9 +28,11 @@ __all__ = [
     "DoViewChange",
     "EntryState",
     "Envelope",
+    "GetChunk",
     "GetIds",
     "GetPrepares",
     "GetStartView",
+    "Gone",
     "Greet",
     "Greeted",
     "Hello",
@@ -111,6 +114,7 @@ class RejectCode(IntEnum):
     STALE = 8
     SNAPSHOT_GONE = 9
     RETIRED = 10
+    DISK_FULL = 11
 
 
 class ReadMode(IntEnum):
@@ -203,6 +207,7 @@ class Position:
     wal_low: int  # Lowest op whose record was not freed.
     checkpoint: CheckpointId
     certified: CheckpointId
+    probe: Probe
     fit: bool
     reach: int  # Voters it exchanges pongs with, itself included.
     progress: int  # Grows while a new primary repairs its log (PROTOCOL 6.4).
@@ -364,6 +369,32 @@ class PrepareCopy:
     is_current: bool
 
 
+@attrs.frozen
+class GetChunk:
+    """Send me `size` bytes from `offset` of the chunk, or manifest, with this digest (PROTOCOL 8.2)."""
+
+    digest: bytes
+    offset: int
+    size: int  # At most 256 KiB.
+
+
+@attrs.frozen
+class ChunkPiece:
+    """The answer to get_chunk, on the bulk channel."""
+
+    digest: bytes
+    offset: int
+    total: int  # Bytes of the whole chunk.
+    data: bytes
+
+
+@attrs.frozen
+class Gone:
+    """The answer to get_chunk when there is no such chunk here, or not any more."""
+
+    digest: bytes
+
+
 # --- Reads at backups ---------------------------------------------------------------------------
 
 
@@ -401,6 +432,9 @@ PeerMessage: TypeAlias = (
     | Ids
     | GetPrepares
     | PrepareCopy
+    | GetChunk
+    | ChunkPiece
+    | Gone
     | ReadIndex
     | ReadIndexOk
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from trio_pb.core.admission import Admission
+from trio_pb.core.checkpoints import Checkpoints
 from trio_pb.core.cluster_clock import ClusterClock
 from trio_pb.core.execution import Execution
 from trio_pb.core.messages import (
-    GENESIS_CHECKPOINT,
     Commit,
     CommitOk,
     Envelope,
@@ -39,8 +39,10 @@ class Normal:
         reads: Reads,
         admission: Admission,
         clock: ClusterClock,
+        checkpoints: Checkpoints,
     ) -> None:
         self.state = state
+        self._checkpoints = checkpoints
         self._persistence = persistence
         self._peers = peers
         self._repair = repair
@@ -113,8 +115,8 @@ class Normal:
         in_flight = state.log.head - state.commit_max
         if in_flight >= limits.pipeline_max:
             return False
-        if limits.wal_ops is not None and state.log.head >= state.log.base.op + limits.wal_ops:
-            return False
+        if state.log.head >= state.certified.op + limits.wal_ops:
+            return False  # A quorum's checkpoints must keep up, or nobody could ever forget anything (PROTOCOL 9).
         # Batches have a size limit, so the bytes in flight are bounded by their number.
         return (in_flight + 1) * limits.batch_bytes_full <= limits.pipeline_bytes_max
 
@@ -153,6 +155,7 @@ class Normal:
         self._peers.note_answer(envelope)
         self._note_acked(envelope.replica, message.acked)
         self._reads.on_echo(envelope.replica, message.round)
+        self._note_state(envelope.replica, message)
 
     def on_commit_ok(self, envelope: Envelope, message: CommitOk) -> None:
         """A backup answers a heartbeat; it heals a lost prepare_ok."""
@@ -163,6 +166,11 @@ class Normal:
         if message.acked is not None:
             self._note_acked(envelope.replica, message.acked)
         self._reads.on_echo(envelope.replica, message.round)
+        self._note_state(envelope.replica, message)
+
+    def _note_state(self, replica: int, message: PrepareOk | CommitOk) -> None:
+        self._checkpoints.note_advert(replica, message.checkpoint)
+        self._checkpoints.note_probe(replica, message.probe)
 
     def _note_acked(self, replica: int, acked: PrepareId) -> None:
         if self.state.log.checksum(acked.op) != acked.checksum:
@@ -188,7 +196,7 @@ class Normal:
         state = self.state
         self.heartbeat_timeout.start(state.now_tick, state.timeouts.heartbeat_ticks)
         self._reads.round_is_due = False
-        message = Commit(state.log.head_checksum, state.commit_checksum, self._reads.round, GENESIS_CHECKPOINT)
+        message = Commit(state.log.head_checksum, state.commit_checksum, self._reads.round, state.certified)
         state.send(state.peers, message)
 
     # --- Backup ---------------------------------------------------------------------------------------
@@ -230,8 +238,7 @@ class Normal:
 
     def _append(self, prepare: Prepare) -> None:
         state = self.state
-        limit = state.limits.wal_ops
-        if limit is not None and prepare.op > state.log.base.op + limit:
+        if prepare.op > max(state.checkpoint.op, state.certified.op) + state.limits.wal_ops:
             return
         if prepare.parent != state.log.head_checksum:
             self._ask_start_view()
@@ -277,23 +284,26 @@ class Normal:
             return
         state = self.state
         self._hear_primary(envelope, message.commit_checksum, message.round)
+        self._checkpoints.note_certified(message.certified)
         self._repair.primary_head = max(self._repair.primary_head, envelope.op)
         known = state.log.checksum(envelope.op)
         if known is not None and known != message.head_checksum:
             self._ask_start_view()
         ackable = self._ackable_id()
-        answer = CommitOk(self._round_heard, ackable, GENESIS_CHECKPOINT, self._execution.probe, state.fit)
+        answer = CommitOk(self._round_heard, ackable, state.checkpoint, state.probe, state.fit)
         state.send((envelope.replica,), answer, acked=ackable.op if ackable is not None else 0)
 
     def _hear_primary(self, envelope: Envelope, commit_checksum: bytes | None, round_: int) -> None:
         self._round_heard = max(self._round_heard, round_)
         self.restart_suspicion()
         if envelope.commit <= self.state.commit_max:
+            self.state.commit_heard = max(self.state.commit_heard, envelope.commit)
             return
         known = self.state.log.checksum(envelope.commit)
         if None not in (known, commit_checksum) and known != commit_checksum:
             self._ask_start_view()  # Rather stall than apply what the primary did not commit.
             return
+        self.state.commit_heard = max(self.state.commit_heard, envelope.commit)
         self.state.raise_commit(envelope.commit, commit_checksum)
 
     def acknowledge(self) -> None:
@@ -305,7 +315,7 @@ class Normal:
         if ackable is None:
             return
         self._acked_sent = ackable.op
-        message = PrepareOk(ackable, self._round_heard, GENESIS_CHECKPOINT, self._execution.probe)
+        message = PrepareOk(ackable, self._round_heard, state.checkpoint, state.probe)
         state.send((state.primary,), message, acked=ackable.op)
 
     def _ackable_id(self) -> PrepareId | None:

@@ -9,7 +9,17 @@ from __future__ import annotations
 import attrs
 
 from trio_pb.core.cluster_clock import ClusterClock
-from trio_pb.core.messages import GENESIS_CHECKPOINT, Envelope, Hello, PeerMessage, Ping, Pong, Position
+from trio_pb.core.messages import (
+    GENESIS_CHECKPOINT,
+    CheckpointId,
+    Envelope,
+    Hello,
+    HelloAck,
+    PeerMessage,
+    Ping,
+    Pong,
+    Position,
+)
 from trio_pb.core.persistence import Persistence
 from trio_pb.core.state import State, primary_of
 from trio_pb.core.timeout import Timeout
@@ -31,6 +41,7 @@ class Peer:
     head: int = 0
     commit: int = 0
     wal_low: int = 1
+    checkpoint: CheckpointId = GENESIS_CHECKPOINT
     log_view: int = 0
     progress: int = 0
 
@@ -66,6 +77,8 @@ class Peers:
             return False
         if isinstance(message, Hello):
             return True  # Birth judges it, and says so when an id comes back with another identity.
+        if isinstance(message, HelloAck) and message.pinned != state.incarnation:
+            return True  # A refusal: it gives nothing, and who is refused may know nobody yet.
         if self._pins_of is not self._persistence.durable.pinned:
             self._pins_of = self._persistence.durable.pinned
             self._pins = dict(self._pins_of)
@@ -136,9 +149,10 @@ class Peers:
             applied=state.applied,
             commit_checksum=state.commit_checksum,
             acked=state.acked,
-            wal_low=1,
-            checkpoint=GENESIS_CHECKPOINT,
-            certified=GENESIS_CHECKPOINT,
+            wal_low=state.wal_low,
+            checkpoint=state.checkpoint,
+            certified=state.certified,
+            probe=state.probe,
             fit=state.fit,
             reach=self.reach(),
             progress=state.progress,
@@ -191,6 +205,7 @@ class Peers:
         peer.head = envelope.op
         peer.commit = envelope.commit
         peer.wal_low = position.wal_low
+        peer.checkpoint = position.checkpoint
         peer.log_view = position.log_view
         peer.progress = position.progress
         self._gossip(envelope, position)

@@ -43,13 +43,14 @@ class Persistence:
         self._proven = 0  # Highest watermark of a proof of this lineage that became durable in this boot.
         self._promised = 0  # Highest watermark of any proof of this lineage, written or on its way.
         self._is_proof_due = False  # A proof must be written even if the watermark stays.
+        self._lacks_proof = False  # None, or a damaged one, is on disk: the next restart might find an amnesiac.
         self.image: Superblock | None = None  # As it shall be.
         self.durable: Superblock | None = None  # As it is.
         self._image_sequence = 0
         self._image_in_flight: Superblock | None = None
         self._image_dirty = False
 
-    def open(self, superblock: Superblock, found: int) -> None:
+    def open(self, superblock: Superblock, found: int, *, has_proof: bool) -> None:
         """Begin a boot with what the disk holds; `found` is the watermark of the proof found there.
 
         A proof that was read may sit in the page cache only, never to reach the device. So it binds
@@ -59,7 +60,8 @@ class Persistence:
         self.image = self.durable = superblock
         self._found = found
         self._promised = max(found, superblock.install.ack_floor)
-        self._is_proof_due = found > superblock.install.ack_floor
+        self._lacks_proof = not has_proof
+        self._is_proof_due = found > superblock.install.ack_floor or self._lacks_proof
         self._note_acked()
 
     # --- Superblock -----------------------------------------------------------------------------
@@ -71,6 +73,17 @@ class Persistence:
         self.image = attrs.evolve(self.image, **changes)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self._image_dirty = True
 
+    def install_above(self, anchor: PrepareId) -> Install:
+        """The install record to write together with a new anchor: a lower one than before must not unbind us."""
+        assert self.image is not None
+        install, old = self.image.install, self.image.anchor
+        if old is None or old.op <= max(anchor.op, install.ack_floor):
+            return install
+        # With the identities down to it, so that a later start knows which prepare it is bound to.
+        return attrs.evolve(
+            install, base=old, checksums=install.checksums[max(0, old.op - install.base.op) :], ack_floor=old.op
+        )
+
     def on_superblock_done(self, sequence: int) -> None:
         """An image became durable."""
         assert sequence == self._image_sequence, "superblock images are written one at a time"
@@ -79,8 +92,13 @@ class Persistence:
         self._image_in_flight = None
         self.state.durable_view = self.durable.view
         self.state.is_live = self.durable.boot == self.state.boot
+        self._note_acked()
 
     # --- Journal --------------------------------------------------------------------------------
+
+    def renew_proof(self) -> None:
+        """Write a proof even if the watermark stays: a copy of the newest was damaged."""
+        self._is_proof_due = self._lacks_proof = True
 
     def append(self, prepare: Prepare) -> None:
         """Write this record with the next group."""
@@ -115,13 +133,13 @@ class Persistence:
         """A new log was installed: only its floor binds, and proofs start afresh (PROTOCOL 6.5)."""
         self._found = self._proven = 0
         self._promised = install.ack_floor
-        self._is_proof_due = False
+        self._is_proof_due = self._lacks_proof
         self._note_acked()
 
     def ackable(self) -> int:
         """The highest op that R-ACK allows to acknowledge."""
         assert self.durable is not None
-        return min(self.state.log.durable_prefix, max(self.durable.install.ack_floor, self._proven))
+        return min(self.state.log.durable_prefix, max(self._floor(), self._proven))
 
     # --- Once per step --------------------------------------------------------------------------
 
@@ -142,7 +160,7 @@ class Persistence:
             if self._queued or watermark > self._promised or self._is_proof_due:
                 proof = self._make_proof(watermark)
                 self._promised = watermark
-                self._is_proof_due = False
+                self._is_proof_due = self._lacks_proof = False
         if not self._queued and proof is None:
             return
         self._append_sequence += 1
@@ -190,4 +208,10 @@ class Persistence:
 
     def _note_acked(self) -> None:
         assert self.durable is not None
-        self.state.acked = max(self.durable.install.ack_floor, self._found, self._proven)
+        self.state.acked = max(self._floor(), self._found, self._proven)
+
+    def _floor(self) -> int:
+        """What binds us, and needs no proof: the install's floor, and state that is durable itself."""
+        assert self.durable is not None
+        anchor = self.durable.anchor
+        return max(self.durable.install.ack_floor, anchor.op if anchor is not None else 0)

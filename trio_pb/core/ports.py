@@ -11,18 +11,42 @@ from typing import NamedTuple, TypeAlias
 import attrs
 
 from trio_pb.core.durable import Proof, Scan, Superblock
-from trio_pb.core.messages import Configuration, Envelope, PeerMessage, Read, Reject, Reply, Request, Status
+from trio_pb.core.manifest import Chunk, CoreState
+from trio_pb.core.messages import (
+    CheckpointId,
+    Configuration,
+    Envelope,
+    PeerMessage,
+    Read,
+    Reject,
+    Reply,
+    Request,
+    Status,
+)
 from trio_pb.core.prepare import Prepare, PrepareId
 
 __all__ = [
+    "Adopt",
     "Answer",
     "Applied",
     "Apply",
     "ApplyItem",
+    "CheckpointBegin",
+    "CheckpointDone",
+    "CheckpointFailed",
+    "CheckpointRetry",
+    "ChunkPut",
+    "ChunkRead",
+    "ChunkReadDone",
+    "ChunkStored",
+    "Collect",
     "Fatal",
     "FromClient",
     "FromPeer",
     "Input",
+    "Install",
+    "InstallFailed",
+    "Installed",
     "Link",
     "Output",
     "Queried",
@@ -30,10 +54,16 @@ __all__ = [
     "QueryItem",
     "Report",
     "Requires",
+    "Scrub",
+    "Scrubbed",
     "Send",
+    "Space",
+    "SpaceCheck",
     "Start",
     "SuperblockDone",
     "SuperblockWrite",
+    "SyncBegin",
+    "SyncState",
     "Tick",
     "ToClient",
     "Trace",
@@ -55,6 +85,9 @@ class Start:
 
     superblock: Superblock
     scan: Scan
+    # Of the checkpoint that the application was loaded from: the superblock's `checkpoint`, else its
+    # `certified`; None when neither loads (or there is none yet), and the application is empty.
+    checkpoint: CoreState | None = None
 
 
 @attrs.frozen
@@ -145,8 +178,102 @@ class Transfer:
     """Operator: hand leadership to the fittest other voter (PROTOCOL 11)."""
 
 
+@attrs.frozen
+class CheckpointDone:
+    """The checkpoint begun last is durable; it becomes live through a superblock image."""
+
+    id: CheckpointId
+
+
+@attrs.frozen
+class CheckpointFailed:
+    """The checkpoint of `op` could not be written: the disk is full. What was frozen stays so."""
+
+    op: int
+
+
+@attrs.frozen
+class SyncState:
+    """Chunks of the checkpoint `target` that this disk lacks; None: the bytes were not a manifest of it."""
+
+    target: CheckpointId
+    missing: tuple[Chunk, ...] | None
+
+
+@attrs.frozen
+class ChunkStored:
+    """A chunk is durable here."""
+
+    digest: bytes
+
+
+@attrs.frozen
+class ChunkReadDone:
+    """What ChunkRead asked for: a piece of a chunk, or None when it is missing or damaged."""
+
+    replica: int
+    digest: bytes
+    offset: int
+    data: bytes | None
+    total: int  # Bytes of the whole chunk; 0 when it is missing.
+
+
+@attrs.frozen
+class Installed:
+    """All of the checkpoint `target` is durable, verified and decoded; `Adopt` makes it the application."""
+
+    target: CheckpointId
+    state: CoreState
+    serial: int = 0  # Of the Install that it answers.
+
+
+@attrs.frozen
+class InstallFailed:
+    """Chunks of `target` are missing or damaged after all: begin again with SyncBegin."""
+
+    target: CheckpointId
+    serial: int = 0  # Likewise.
+
+
+@attrs.frozen(kw_only=True)
+class Scrubbed:
+    """What one slice of scrubbing found damaged; everything empty or False when all was well."""
+
+    records: tuple[PrepareId, ...] = ()  # Records that the journal had and that cannot be read any more.
+    chunks: tuple[Chunk, ...] = ()  # Of checkpoints that are kept. A manifest comes as a chunk of place 0.
+    proofs: bool = False  # Some copy of a proof: a fresh one heals it.
+    superblock: bool = False  # Some copy of the superblock: writing the image again heals it.
+    is_round_done: bool = False  # All files were looked at once more.
+
+
+@attrs.frozen
+class Space:
+    """Whether the disk is full: from a SpaceCheck, or by itself when an append found no room."""
+
+    is_full: bool
+
+
 Input: TypeAlias = (
-    Start | FromPeer | FromClient | Tick | WalDone | SuperblockDone | WalReadDone | Applied | Queried | Link | Transfer
+    Start
+    | FromPeer
+    | FromClient
+    | Tick
+    | WalDone
+    | SuperblockDone
+    | WalReadDone
+    | Applied
+    | Queried
+    | Link
+    | Transfer
+    | CheckpointDone
+    | CheckpointFailed
+    | SyncState
+    | ChunkStored
+    | ChunkReadDone
+    | Installed
+    | InstallFailed
+    | Scrubbed
+    | Space
 )
 
 
@@ -242,6 +369,86 @@ class Query:
 
 
 @attrs.frozen
+class CheckpointBegin:
+    """Freeze the application's state now, before any later Apply, and make it durable with `state`.
+
+    Completion is CheckpointDone or CheckpointFailed; one at a time.
+    """
+
+    cluster: bytes
+    state: CoreState
+
+
+@attrs.frozen
+class CheckpointRetry:
+    """Write what was frozen after `op`, and failed for want of space, once more."""
+
+    op: int
+
+
+@attrs.frozen
+class SyncBegin:
+    """Keep this manifest and every chunk that it names; completion is SyncState. Replaces an earlier one."""
+
+    target: CheckpointId
+    manifest: bytes
+
+
+@attrs.frozen
+class ChunkPut:
+    """Keep this chunk, whose digest was verified; completion is ChunkStored."""
+
+    digest: bytes
+    data: bytes
+
+
+@attrs.frozen
+class ChunkRead:
+    """Read a piece of a chunk or manifest for `replica`; completion is ChunkReadDone."""
+
+    replica: int
+    digest: bytes
+    offset: int
+    size: int  # At most.
+
+
+@attrs.frozen
+class Install:
+    """Verify all of `target` and decode it beside the present state; completion is Installed or InstallFailed.
+
+    Replaces an earlier one: an answer to that one, late, means nothing any more.
+    """
+
+    target: CheckpointId
+    serial: int = 0  # Tells one attempt from the next, for the same target too.
+
+
+@attrs.frozen
+class Adopt:
+    """Make what Installed told of the application's state, before any later Apply or Query of this step."""
+
+    target: CheckpointId
+
+
+@attrs.frozen
+class Collect:
+    """Free records of ops below `wal_low`, and chunks that no manifest of `keep` names (R-GC)."""
+
+    wal_low: int
+    keep: tuple[CheckpointId, ...]
+
+
+@attrs.frozen
+class Scrub:
+    """Read and verify the next slice of what the disk holds; completion is Scrubbed."""
+
+
+@attrs.frozen
+class SpaceCheck:
+    """Try whether there is space again; completion is Space."""
+
+
+@attrs.frozen
 class TransferDone:
     """The answer to Transfer: we do not lead any more (or never did, or nobody could take over)."""
 
@@ -265,7 +472,26 @@ class Trace:
 
 
 Output: TypeAlias = (
-    Send | ToClient | WalAppend | SuperblockWrite | WalRead | Apply | Query | TransferDone | Fatal | Trace
+    Send
+    | ToClient
+    | WalAppend
+    | SuperblockWrite
+    | WalRead
+    | Apply
+    | Query
+    | CheckpointBegin
+    | CheckpointRetry
+    | SyncBegin
+    | ChunkPut
+    | ChunkRead
+    | Install
+    | Adopt
+    | Collect
+    | Scrub
+    | SpaceCheck
+    | TransferDone
+    | Fatal
+    | Trace
 )
 
 
@@ -286,6 +512,10 @@ class Report:
     commit: int
     applied: int
     acked: int
+    checkpoint: int  # Op of our newest one.
+    certified: int  # Op of the newest that a quorum agrees on.
+    wal_low: int  # Lowest op whose record was not freed.
+    unfit: tuple[str, ...]  # Why it should not lead; sorted names.
     configuration: Configuration
     peers: tuple[tuple[int, bool, int], ...]  # (replica, alive, applied).
     counters: tuple[tuple[str, int], ...]  # Sorted by name.

@@ -61,7 +61,7 @@ class Reads:
     def on_read(self, connection: int, message: Read) -> None:
         """A client wants an answer from applied state."""
         state = self.state
-        if len(self) >= state.limits.reads_max:
+        if len(self) >= state.limits.reads_max or not self._may_serve():
             state.reject(connection, message.client, 0, message.number, RejectCode.BUSY, RETRY_MS)
         elif message.cursor:
             self._continue_scan(connection, message)
@@ -77,6 +77,11 @@ class Reads:
             self._wait_at_backup(connection, message)
         else:
             state.reject(connection, message.client, 0, message.number, RejectCode.NOT_PRIMARY)
+
+    def _may_serve(self) -> bool:
+        """Whether our state is what the log says, or will be before a read is answered (PROTOCOL 10.2)."""
+        state = self.state
+        return not (state.is_untrusted or state.is_state_lost or "syncing" in state.unfit)
 
     def on_read_index(self, envelope: Envelope, message: ReadIndex) -> None:
         """A backup wants to answer a read (PROTOCOL 10.2)."""
@@ -208,7 +213,7 @@ class Reads:
                 state.send((backup,), ReadIndexOk(request.boot, request.counter, waiting.confirmed_op))
             elif waiting.then is not None and waiting.confirmed_op <= state.applied:
                 checks.append(waiting.then)
-            elif waiting.read is not None and waiting.confirmed_op <= state.applying:
+            elif waiting.read is not None and waiting.confirmed_op <= state.applying and self._may_serve():
                 queries.append((waiting.connection, waiting.read, b""))
             else:
                 still.append(waiting)
@@ -234,6 +239,9 @@ class Reads:
         state = self.state
         for token, result, cursor, error in answers:
             connection, read, op = self._tokens.pop(token)
+            if not self._may_serve():
+                state.reject(connection, read.client, 0, read.number, RejectCode.BUSY, RETRY_MS)
+                continue
             if error:
                 code = RejectCode.SNAPSHOT_GONE if error == "snapshot_gone" else RejectCode.BAD_REQUEST
                 state.reject(connection, read.client, 0, read.number, code)

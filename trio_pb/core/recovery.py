@@ -10,6 +10,7 @@ import attrs
 
 from trio_pb.core.durable import Proof, RecordHeader, Scan, Superblock
 from trio_pb.core.log import Hold, Log
+from trio_pb.core.manifest import CoreState
 from trio_pb.core.messages import Status
 from trio_pb.core.prepare import CHECKSUM_SIZE, NO_CHECKSUM, PrepareId, genesis
 from trio_pb.core.state import primary_of
@@ -30,10 +31,11 @@ class Recovered:
     status: Status
     faults: int  # Ops at or below `acked` without a readable record.
     found: int  # Ops above it that must be written again.
+    is_state_lost: bool  # There was a checkpoint and it does not load: nothing can be applied (R-SCAN 1).
 
 
-def recover(superblock: Superblock, scan: Scan) -> Recovered:
-    """Apply R-SCAN 2 to 6 and PROTOCOL 7.2.
+def recover(superblock: Superblock, scan: Scan, checkpoint: CoreState | None) -> Recovered:
+    """Apply R-SCAN 1 to 6 and PROTOCOL 7.2; `checkpoint` is the one that loaded.
 
     Raises:
         StorageError: the disk contradicts itself, or a single replica lost data for good.
@@ -50,11 +52,16 @@ def recover(superblock: Superblock, scan: Scan) -> Recovered:
     proven = proof.acked if proof is not None else 0
     acked = max(proven, superblock.install.ack_floor)
     records = {(record.op, record.checksum): record for record in scan.records}
-    log = _identify(superblock, proof, records, acked)
-    faults, found = _classify(log, records, acked)
-    commit_max, commit_known = _commit_point(superblock, scan.proof, log, records)
+    anchor = superblock.anchor or genesis(superblock.cluster).id
+    is_state_lost = checkpoint is None and superblock.checkpoint.op > 0
+    start = anchor if checkpoint is None else checkpoint.id
+    log = _identify(superblock, proof, records, acked, anchor, start)
+    faults, found = _classify(log, records, acked, start.op)
+    commit_max, commit_known = _commit_point(
+        superblock, scan.proof, log, records, max(anchor, start, key=lambda it: it.op)
+    )
     is_alone = len(superblock.configuration.voters) == 1
-    if is_alone and (faults or is_amnesiac or commit_max > log.head):
+    if is_alone and (faults or is_amnesiac or is_state_lost or commit_max > log.head):
         raise StorageError(
             "this replica is the only one of its cluster and acknowledged entries are unreadable: "
             "restore the data directory from a backup; nothing was changed"
@@ -68,6 +75,7 @@ def recover(superblock: Superblock, scan: Scan) -> Recovered:
         status=_status(superblock, is_amnesiac=is_amnesiac),
         faults=faults,
         found=found,
+        is_state_lost=is_state_lost,
     )
 
 
@@ -91,19 +99,23 @@ def _status(superblock: Superblock, *, is_amnesiac: bool) -> Status:
 
 
 def _identify(
-    superblock: Superblock, proof: Proof | None, records: dict[tuple[int, bytes], RecordHeader], acked: int
+    superblock: Superblock,
+    proof: Proof | None,
+    records: dict[tuple[int, bytes], RecordHeader],
+    acked: int,
+    anchor: PrepareId,
+    start: PrepareId,
 ) -> Log:
-    """R-SCAN 4 and 5: which prepares our log consists of."""
-    anchor = genesis(superblock.cluster).id
+    """R-SCAN 4 and 5: which prepares our log consists of. State was frozen after `start`."""
     install = superblock.install
-    known: dict[int, bytes] = {anchor.op: anchor.checksum, install.base.op: install.base.checksum}
+    known: dict[int, bytes] = {it.op: it.checksum for it in (install.base, anchor, start)}
     known.update({install.base.op + 1 + i: checksum for i, checksum in enumerate(install.checksums)})
     if proof is not None:
         count = len(proof.checksums) // CHECKSUM_SIZE
         for i in range(count):
             at = i * CHECKSUM_SIZE
             known[proof.acked - count + 1 + i] = proof.checksums[at : at + CHECKSUM_SIZE]
-    head = max(acked, install.head, anchor.op)
+    head = max(acked, install.head, anchor.op, start.op)
     # Upwards: only what this very view ordered; an older record there is a leftover of a truncated
     # suffix (T-19).
     by_parent = {(r.op, r.parent): r for r in records.values() if r.view == superblock.log_view}
@@ -111,26 +123,31 @@ def _identify(
         head += 1
         known[head] = above.checksum
     # Downwards: each record names the one below it.
-    for op in range(head, anchor.op, -1):
+    for op in range(head, start.op, -1):
         record = records.get((op, known[op])) if op in known else None
         if record is not None:
             known.setdefault(op - 1, record.parent)
-    log = Log(anchor)
-    checksums = [known.get(op) for op in range(anchor.op + 1, head + 1)]
+    # Below the state only what is there without a gap: to serve it to those who lag.
+    base = start
+    while (record := records.get((base.op, base.checksum))) is not None:
+        known[base.op] = base.checksum
+        base = PrepareId(base.op - 1, record.parent)
+    log = Log(base)
+    checksums = [known.get(op) for op in range(base.op + 1, head + 1)]
     log.extend_identities([checksum if checksum is not None else NO_CHECKSUM for checksum in checksums])
-    for op, checksum in enumerate(checksums, start=anchor.op + 1):
+    for op, checksum in enumerate(checksums, start=base.op + 1):
         if checksum is None:
             log.forget_identity(op)
     return log
 
 
-def _classify(log: Log, records: dict[tuple[int, bytes], RecordHeader], acked: int) -> tuple[int, int]:
+def _classify(log: Log, records: dict[tuple[int, bytes], RecordHeader], acked: int, start_op: int) -> tuple[int, int]:
     """The verdict table of PROTOCOL 7.1; returns the numbers of faults and of records to write again."""
     faults = found = 0
     for op in range(log.base.op + 1, log.head + 1):
         checksum = log.checksum(op)
         is_present = checksum is not None and (op, checksum) in records
-        if is_present and op <= acked:
+        if is_present and op <= max(acked, start_op):
             log.mark_found(op, Hold.DURABLE)
         elif is_present:
             log.mark_found(op, Hold.FOUND)
@@ -142,10 +159,14 @@ def _classify(log: Log, records: dict[tuple[int, bytes], RecordHeader], acked: i
 
 
 def _commit_point(
-    superblock: Superblock, proof: Proof | None, log: Log, records: dict[tuple[int, bytes], RecordHeader]
+    superblock: Superblock,
+    proof: Proof | None,
+    log: Log,
+    records: dict[tuple[int, bytes], RecordHeader],
+    start: PrepareId,
 ) -> tuple[int, PrepareId]:
-    """The best of superblock, proof and the records of our log: commit facts never expire."""
-    known = superblock.commit
+    """The best of superblock, proof, checkpoint and the records of our log: commit facts never expire."""
+    known = max(superblock.commit, start, key=lambda it: it.op)
     if proof is not None and proof.commit.op > known.op:
         known = proof.commit
     commit_max = known.op

@@ -127,7 +127,8 @@ class Repair:
         while log.checksum(top) is None:
             top += 1
         low = max(unknown, top - IDS_MAX + 1)
-        sources = [replica for replica in self._peers.sources() if self._peers.table[replica].commit >= top]
+        table = self._peers.table
+        sources = [peer for peer in self._peers.sources() if table[peer].wal_low < top <= table[peer].commit]
         if sources:
             self._ids_asked_until = self.state.now_tick + self.state.timeouts.repair_ticks
             self.state.send((self._pick(sources),), GetIds(low, top))
@@ -250,7 +251,7 @@ class Repair:
         """A record was read, or turned out missing or damaged."""
         waiting = self._reading.pop(id_, [])
         if prepare is None:
-            self._lose(id_)
+            self.lose(id_)
             return
         self.state.note_timestamps(prepare)
         is_found = False
@@ -267,13 +268,21 @@ class Repair:
         for replica in waiting:
             self._serve(replica, prepare)
 
-    def _lose(self, id_: PrepareId) -> None:
-        """A record that we thought we hold is missing or damaged."""
+    def lose(self, id_: PrepareId) -> None:
+        """A record that we thought we hold is missing or damaged: a fault, to be repaired (PROTOCOL 7.5)."""
+        state = self.state
+        is_lost = False
         for log in self.logs():
-            if log.checksum(id_.op) == id_.checksum and log.hold(id_.op) in (Hold.FOUND, Hold.DURABLE):
-                log.lose(id_.op)
-                self.state.trace("record_lost", op=id_.op)
-        if len(self.state.configuration.voters) == 1 and id_.op <= self.state.acked:
+            if log.checksum(id_.op) != id_.checksum or log.hold(id_.op) not in (Hold.FOUND, Hold.DURABLE):
+                continue
+            if id_.op <= max(log.base.op, min(state.checkpoint.op, state.certified.op)):
+                state.raise_commit(id_.op, id_.checksum)
+                log.free(id_.op)  # No replay of ours needs it, nor what stands below (PROTOCOL 8.1).
+                continue
+            log.lose(id_.op)
+            is_lost = True
+            state.trace("record_lost", op=id_.op)
+        if is_lost and len(state.configuration.voters) == 1 and id_.op <= state.acked:
             text = f"the record of op {id_.op} is unreadable and there is no other replica: restore from a backup"
             self.state.fatal("unrecoverable", text)
 
@@ -316,16 +325,21 @@ class Repair:
         if wanted in self._reading and replica not in self._reading[wanted]:
             self._reading[wanted].append(replica)
 
-    def _serve(self, replica: int, prepare: Prepare) -> None:
-        """Send a copy, within what one peer may take of us in a period."""
+    def may_serve(self, replica: int, size: int) -> bool:
+        """Whether `size` more bytes fit into what one peer may take of us in a period; they are counted."""
         serving = self._serving.setdefault(replica, _Serving(self.state.now_tick))
         if self.state.now_tick - serving.period_start_tick >= SERVE_PERIOD_TICKS:
             serving.period_start_tick, serving.bytes_served = self.state.now_tick, 0
-        size = len(prepare.header) + len(prepare.payload)
         if serving.bytes_served + size > self.state.limits.repair_serve_bytes_max:
             self.state.counters["repair_throttled"] += 1
-            return
+            return False
         serving.bytes_served += size
+        return True
+
+    def _serve(self, replica: int, prepare: Prepare) -> None:
+        """Send a copy, within what one peer may take of us in a period."""
+        if not self.may_serve(replica, len(prepare.header) + len(prepare.payload)):
+            return
         # Judged now, not when it was asked for: a record read meanwhile may have left our log (T-37).
         is_current = self.state.is_primary and self.state.log.checksum(prepare.op) == prepare.checksum
         self.state.send((replica,), PrepareCopy(prepare, is_current))

@@ -17,18 +17,22 @@ from typing import Any
 
 from trio_pb.core.admission import Admission
 from trio_pb.core.birth import Birth
+from trio_pb.core.checkpoints import Checkpoints
 from trio_pb.core.cluster_clock import ClusterClock
 from trio_pb.core.config import Options, refuse_optimised_python
 from trio_pb.core.execution import Execution
 from trio_pb.core.leadership import Leadership
 from trio_pb.core.messages import (
+    ChunkPiece,
     Commit,
     CommitOk,
     DoViewChange,
     Envelope,
+    GetChunk,
     GetIds,
     GetPrepares,
     GetStartView,
+    Gone,
     Hello,
     HelloAck,
     Ids,
@@ -50,15 +54,24 @@ from trio_pb.core.peers import Peers
 from trio_pb.core.persistence import Persistence
 from trio_pb.core.ports import (
     Applied,
+    CheckpointDone,
+    CheckpointFailed,
+    ChunkReadDone,
+    ChunkStored,
     FromClient,
     FromPeer,
     Input,
+    Installed,
+    InstallFailed,
     Link,
     Output,
     Queried,
     Report,
+    Scrubbed,
+    Space,
     Start,
     SuperblockDone,
+    SyncState,
     Tick,
     Transfer,
     WalDone,
@@ -69,7 +82,9 @@ from trio_pb.core.reads import Reads
 from trio_pb.core.recovery import recover
 from trio_pb.core.repair import Repair
 from trio_pb.core.state import State, primary_of
+from trio_pb.core.state_transfer import StateTransfer
 from trio_pb.core.timeout import Timeout
+from trio_pb.core.upkeep import Upkeep
 from trio_pb.core.view_change import ViewChange
 from trio_pb.core.wishes import Wishes
 from trio_pb.errors import StorageError
@@ -97,13 +112,30 @@ class Replica:
         self.peers = Peers(state, self.persistence, self.clock)
         self.repair = Repair(state, self.persistence, self.peers)
         self.execution = Execution(state, self.repair)
+        self.checkpoints = Checkpoints(state, self.persistence, self.execution)
+        self.transfer = StateTransfer(
+            state, self.persistence, self.peers, self.repair, self.execution, self.checkpoints
+        )
+        self.upkeep = Upkeep(state, self.persistence, self.repair)
         self.reads = Reads(state)
         self.admission = Admission(state, self.execution, self.reads, self.repair)
         self.normal = Normal(
-            state, self.persistence, self.peers, self.repair, self.execution, self.reads, self.admission, self.clock
+            state,
+            self.persistence,
+            self.peers,
+            self.repair,
+            self.execution,
+            self.reads,
+            self.admission,
+            self.clock,
+            self.checkpoints,
         )
         self.wishes = Wishes(state, self.peers)
-        self.view_change = ViewChange(state, self.persistence, self.peers, self.repair, self.normal, self.wishes)
+        self.view_change = ViewChange(
+            state, self.persistence, self.peers, self.repair, self.normal, self.wishes, self.checkpoints
+        )
+        self.transfer.is_installing_view = lambda: self.view_change.is_installing
+        self.checkpoints.on_diverged = lambda: self.view_change.abdicate("diverged")
         self.leadership = Leadership(state, self.persistence, self.peers, self.normal, self.admission, self.view_change)
         self.birth = Birth(state, self.persistence)
         self._is_started = False
@@ -120,12 +152,21 @@ class Replica:
             Queried: lambda queried: self.reads.on_answers(queried.answers),
             Link: self._on_link,
             Transfer: lambda _: self.leadership.on_transfer(),
+            CheckpointDone: self.checkpoints.on_done,
+            CheckpointFailed: self.checkpoints.on_failed,
+            SyncState: self.transfer.on_sync_state,
+            ChunkStored: self.transfer.on_chunk_stored,
+            ChunkReadDone: self.transfer.on_chunk_read,
+            Installed: self.transfer.on_installed,
+            InstallFailed: self.transfer.on_install_failed,
+            Scrubbed: self._on_scrubbed,
+            Space: self.upkeep.on_space,
         }
         self._on_message: dict[type, Callable[[Envelope, Any], None]] = {
             Hello: self.birth.on_hello,
             HelloAck: self.birth.on_hello_ack,
-            Ping: self.peers.on_ping,
-            Pong: self.peers.on_pong,
+            Ping: self._on_ping,
+            Pong: self._on_pong,
             PrepareMessage: self.normal.on_prepare,
             PrepareOk: self.normal.on_prepare_ok,
             Commit: self.normal.on_commit,
@@ -138,6 +179,9 @@ class Replica:
             Ids: self.repair.on_ids,
             GetPrepares: self.repair.on_get_prepares,
             PrepareCopy: self.normal.on_prepare_copy,
+            GetChunk: self.transfer.on_get_chunk,
+            ChunkPiece: self.transfer.on_chunk_piece,
+            Gone: self.transfer.on_gone,
             ReadIndex: self.reads.on_read_index,
             ReadIndexOk: lambda _, message: self.reads.on_read_index_ok(message),
         }
@@ -149,7 +193,11 @@ class Replica:
             (self.wishes.resend_timeout, self.wishes.on_resend_timeout),
             (self.view_change.resend_timeout, self.view_change.on_resend_timeout),
             (self.view_change.view_timeout, self.view_change.on_view_timeout),
+            (self.view_change.forfeit_timeout, self.view_change.on_forfeit_timeout),
             (self.leadership.transfer_timeout, self.leadership.on_transfer_timeout),
+            (self.checkpoints.retry_timeout, self.checkpoints.on_retry_timeout),
+            (self.upkeep.scrub_timeout, self.upkeep.on_scrub_timeout),
+            (self.upkeep.space_timeout, self.upkeep.on_space_timeout),
         ]
         self._timers = tuple(timers)
         self._timeouts = tuple([timer for timer, _ in timers])  # Looked through after every step.
@@ -176,7 +224,7 @@ class Replica:
     @property
     def next_deadline_tick(self) -> int:
         """The earliest tick at which a timer could fire."""
-        earliest = min(self.repair.next_deadline_tick, self.reads.next_deadline_tick)
+        earliest = min(self.repair.next_deadline_tick, self.reads.next_deadline_tick, self.transfer.next_deadline_tick)
         for timer in self._timeouts:
             if timer.deadline_tick < earliest:
                 earliest = timer.deadline_tick
@@ -199,6 +247,10 @@ class Replica:
             commit=state.commit_max,
             applied=state.applied,
             acked=state.acked,
+            checkpoint=state.checkpoint.op,
+            certified=state.certified.op,
+            wal_low=state.wal_low,
+            unfit=tuple(sorted(state.unfit)),
             configuration=state.configuration,
             peers=tuple(
                 (peer.replica, self.peers.is_alive(peer.replica), peer.applied)
@@ -220,6 +272,7 @@ class Replica:
         state = self.state
         if self.birth.has_work:
             self._advance_birth()
+        self.transfer.finish_switch()
         self.view_change.advance()
         self.leadership.advance()
         if state.is_primary:
@@ -227,8 +280,10 @@ class Replica:
         else:
             self.normal.drain_buffer()
             self.normal.acknowledge()
+        self.checkpoints.advance()
         if state.applying < state.commit_max:
             self.execution.advance()
+        self.transfer.advance()
         self.reads.advance()
         if state.is_leading:
             self.normal.pump()
@@ -243,6 +298,7 @@ class Replica:
         head = log.head
         assert state.applied <= state.applying <= state.commit_max, "applied what is not committed"
         assert state.applying <= head, "applied what is not in the log"
+        assert state.applying <= state.apply_limit, "applied beyond a checkpoint that was not frozen"
         assert state.log_view <= state.view, "a log from a future view"
         assert log.durable_prefix <= log.appended_prefix <= head, "held more than there is"
         if state.is_leading:
@@ -256,7 +312,7 @@ class Replica:
         """Begin this boot from what the disk holds (PROTOCOL 7)."""
         state, superblock = self.state, start.superblock
         try:
-            recovered = recover(superblock, start.scan)
+            recovered = recover(superblock, start.scan, start.checkpoint)
         except StorageError as error:
             state.fatal("unrecoverable", str(error))
             return
@@ -272,13 +328,34 @@ class Replica:
         state.log = recovered.log
         state.commit_known = recovered.commit_known
         state.commit_max = recovered.commit_max
-        self.persistence.open(superblock, recovered.proven)
+        self.persistence.open(superblock, recovered.proven, has_proof=start.scan.proof is not None)
         self.persistence.change(boot=state.boot)
+        self._load_state(start, is_lost=recovered.is_state_lost)
+        self.checkpoints.start()
+        self.upkeep.start()
         self.peers.start()
         self._is_started = True
         state.trace("recovered", head=state.log.head, acked=state.acked, found=recovered.found, faults=recovered.faults)
         self.view_change.resume(recovered.status)
         self.birth.start()
+
+    def _load_state(self, start: Start, *, is_lost: bool) -> None:
+        """Go on from the checkpoint that the application was loaded from (R-SCAN 1)."""
+        state, superblock, core = self.state, start.superblock, start.checkpoint
+        if core is not None:
+            self.execution.restore(core)
+            state.checkpoint = superblock.checkpoint
+            if core.op != superblock.checkpoint.op:
+                # Our own is damaged, the certified one loads: it is our newest now.
+                state.checkpoint = superblock.certified
+                install = self.persistence.install_above(core.id)
+                self.persistence.change(checkpoint=superblock.certified, anchor=core.id, install=install)
+            return
+        self.execution.start()
+        if is_lost:
+            state.is_state_lost = True
+            state.unfit.add("syncing")
+            state.trace("state_lost", op=superblock.checkpoint.op)
 
     def _on_peer(self, received: FromPeer) -> None:
         envelope, message = received.envelope, received.message
@@ -322,7 +399,27 @@ class Replica:
 
     def _on_superblock_done(self, done: SuperblockDone) -> None:
         self.persistence.on_superblock_done(done.sequence)
+        self.checkpoints.on_superblock_done()
         self.view_change.on_superblock_done()
+
+    def _on_scrubbed(self, found: Scrubbed) -> None:
+        self.upkeep.on_scrubbed(found)
+        self.transfer.on_scrubbed(found)
+
+    def _on_ping(self, envelope: Envelope, message: Ping) -> None:
+        self._note_state(envelope, message)
+        self.peers.on_ping(envelope, message)
+
+    def _on_pong(self, envelope: Envelope, message: Pong) -> None:
+        self._note_state(envelope, message)
+        self.peers.on_pong(envelope, message)
+
+    def _note_state(self, envelope: Envelope, message: Ping | Pong) -> None:
+        """Everybody tells everybody about checkpoints and probes: so a lone diverged replica learns that it is."""
+        position = message.position
+        self.checkpoints.note_advert(envelope.replica, position.checkpoint)
+        self.checkpoints.note_certified(position.certified)
+        self.checkpoints.note_probe(envelope.replica, position.probe)
 
     def _on_tick(self, tick: Tick) -> None:
         """Time passed: fire what is due, each timer at most once."""

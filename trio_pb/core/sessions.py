@@ -13,11 +13,12 @@ from enum import Enum
 import attrs
 
 from trio_pb import canonical
+from trio_pb.core.manifest import KeptReply, SessionRow
 from trio_pb.core.messages import CODE_EMPTY, CODE_REGISTER
 from trio_pb.core.ports import ApplyItem
 from trio_pb.core.prepare import OrderedRequest, Prepare, checksum_of
 
-__all__ = ["SESSION_SHIFT", "KeptReply", "Outcome", "OutcomeKind", "SessionTable"]
+__all__ = ["SESSION_SHIFT", "Outcome", "OutcomeKind", "SessionTable"]
 
 SESSION_SHIFT = 16  # A session is named by the op that registered it and its index in the batch.
 
@@ -30,16 +31,6 @@ class OutcomeKind(Enum):
     FORGOTTEN = "forgotten"  # Executed before; the reply is no longer kept.
     NO_SESSION = "no_session"
     GAP = "gap"  # A number ahead of the next one.
-
-
-@attrs.frozen
-class KeptReply:
-    """A reply as it was first given."""
-
-    number: int
-    op: int
-    timestamp: int  # Nanoseconds.
-    result: bytes
 
 
 @attrs.frozen
@@ -58,6 +49,7 @@ class _Session:
     last_op: int
     registered: KeptReply
     replies: deque[KeptReply]
+    row: SessionRow | None = None  # As a checkpoint keeps it; None since it was last used.
 
 
 @attrs.frozen
@@ -131,6 +123,7 @@ class SessionTable:
                 reply = KeptReply(plan.request.number, op, plan.timestamp, result)
                 if plan.request.code != CODE_REGISTER:
                     plan.session.replies.append(reply)
+                    plan.session.row = None
             elif plan.kind is OutcomeKind.REPLAYED:
                 reply = self._kept_by(plan.session, plan.request.number)
             kind = plan.kind
@@ -138,6 +131,28 @@ class SessionTable:
                 kind = OutcomeKind.FORGOTTEN
             outcomes.append(Outcome(plan.request, kind, reply))
         return outcomes
+
+    def rows(self) -> tuple[SessionRow, ...]:
+        """The whole table, least recently used first; immutable. Nothing planned may be unresolved."""
+        assert not self._plans, "results are due: the table is between two ops"
+        for client, entry in self._table.items():
+            if entry.row is None:
+                replies = tuple(entry.replies)
+                entry.row = SessionRow(
+                    client, entry.session, entry.last_number, entry.last_op, entry.registered, replies
+                )
+        return tuple([entry.row for entry in self._table.values() if entry.row is not None])
+
+    def restore(self, rows: Sequence[SessionRow]) -> None:
+        """Replace the whole table by that of a checkpoint; the order of `rows` does not matter."""
+        self._plans.clear()
+        self._table = OrderedDict(
+            (
+                row.client,
+                _Session(row.session, row.last_number, row.last_op, row.registered, deque(row.replies, self._window)),
+            )
+            for row in sorted(rows, key=lambda row: (row.last_op, row.session))
+        )
 
     def digest(self) -> bytes:
         """Identity of the whole table, for comparison between replicas (INV-20)."""
@@ -168,6 +183,7 @@ class SessionTable:
         if request.number > entry.last_number + 1:
             return _Planned(request, OutcomeKind.GAP, entry, None, b"", timestamp)
         entry.last_number = request.number
+        entry.row = None
         self._use(request.client, entry, op)
         item: int | None = None
         if request.code != CODE_EMPTY:

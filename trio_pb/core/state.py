@@ -13,7 +13,19 @@ import attrs
 
 from trio_pb.core.config import Limits, Options, Timeouts
 from trio_pb.core.log import Log
-from trio_pb.core.messages import Configuration, Envelope, PeerMessage, Reject, RejectCode, Reply, Status
+from trio_pb.core.messages import (
+    GENESIS_CHECKPOINT,
+    NO_PROBE,
+    CheckpointId,
+    Configuration,
+    Envelope,
+    PeerMessage,
+    Probe,
+    Reject,
+    RejectCode,
+    Reply,
+    Status,
+)
 from trio_pb.core.ports import Fatal, Output, Requires, Send, ToClient, Trace
 from trio_pb.core.prepare import Prepare, PrepareId, checksum_of, genesis
 from trio_pb.core.quorum import Quorums, quorums_of
@@ -64,6 +76,15 @@ class State:
     commit_known: PrepareId = attrs.field(factory=lambda: genesis(bytes(16)).id)  # Highest with its checksum.
     applying: int = 0  # Highest op given to the state machine.
     applied: int = 0  # Highest op that the state machine confirmed.
+    apply_limit: int = 0  # Nothing above is applied before the state at this op was frozen (checkpoints).
+    probe: Probe = NO_PROBE  # Digest of all results, at the last multiple of probe_interval_ops (execution).
+    checkpoint: CheckpointId = GENESIS_CHECKPOINT  # Our newest that is live (checkpoints).
+    certified: CheckpointId = GENESIS_CHECKPOINT  # The newest that a quorum agrees on (checkpoints).
+    is_untrusted: bool = False  # Our state differs from the others': serve nothing from it (checkpoints).
+    is_state_lost: bool = False  # No checkpoint of ours loads: nothing can be applied (recovery).
+    is_switching: bool = False  # An image that replaces our state and log base is on its way (state_transfer).
+    is_disk_full: bool = False  # New requests are refused until there is space (upkeep).
+    commit_heard: int = 0  # Backup: highest commit point that the primary of this view told us.
     acked: int = 0  # Every prepare_ok of this lineage was for an op at or below (persistence).
     start_view_head: int = 0  # Head of the log that our log_view began with.
     abdicated: bool = False  # This primary stopped leading; never undone within a view.
@@ -114,6 +135,11 @@ class State:
     def is_voter(self, replica: int) -> bool:
         """Whether `replica` votes in the ruling configuration."""
         return replica in self.configuration.voters
+
+    @property
+    def wal_low(self) -> int:
+        """The lowest op whose record was not freed."""
+        return self.log.base.op + 1
 
     @property
     def fit(self) -> bool:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import attrs
 
+from trio_pb.core.checkpoints import Checkpoints
 from trio_pb.core.durable import Install
 from trio_pb.core.log import Hold, Log
 from trio_pb.core.messages import (
-    GENESIS_CHECKPOINT,
     DoViewChange,
     EntryState,
     Envelope,
@@ -59,8 +59,16 @@ class ViewChange:
     """Moves this replica between views; writes `status` together with birth and recovery."""
 
     def __init__(
-        self, state: State, persistence: Persistence, peers: Peers, repair: Repair, normal: Normal, wishes: Wishes
+        self,
+        state: State,
+        persistence: Persistence,
+        peers: Peers,
+        repair: Repair,
+        normal: Normal,
+        wishes: Wishes,
+        checkpoints: Checkpoints,
     ) -> None:
+        self._checkpoints = checkpoints
         self.state = state
         self._persistence = persistence
         self._peers = peers
@@ -69,6 +77,8 @@ class ViewChange:
         self._wishes = wishes
         self.view_timeout = Timeout("view_change")  # T_VC.
         self.resend_timeout = Timeout("do_view_change")  # T_DVC.
+        self.forfeit_timeout = Timeout("forfeit")
+        self._forfeited_view = 0  # The last view that we were to lead and did not.
         self._attempts = 0  # k: views in a row that came to nothing.
         self._entered_tick = 0
         self._progress_seen = 0
@@ -126,6 +136,11 @@ class ViewChange:
         elif status is Status.AMNESIAC:
             self.resend_timeout.start(state.now_tick, state.timeouts.do_view_change_ticks)
 
+    @property
+    def is_installing(self) -> bool:
+        """Whether an image that adopts a log is on its way."""
+        return self._installing is not None
+
     # --- Reasons to move ----------------------------------------------------------------------------
 
     def on_suspect_timeout(self) -> None:
@@ -177,6 +192,7 @@ class ViewChange:
         state = self.state
         assert view > state.view, "views only rise"
         state.view = view
+        state.commit_heard = 0
         self._stated.clear()
         self._selected = None
         self._is_selection_stale = True
@@ -234,9 +250,9 @@ class ViewChange:
             commit=commit,
             entries=entries,
             last_timestamp=state.last_timestamp,
-            checkpoint=GENESIS_CHECKPOINT,
-            certified=GENESIS_CHECKPOINT,
-            wal_low=1,
+            checkpoint=state.checkpoint,
+            certified=state.certified,
+            wal_low=state.wal_low,
             configuration=state.configuration,
             pending=None,
         )
@@ -262,6 +278,8 @@ class ViewChange:
         known = self._stated.get(envelope.replica)
         if known is None or envelope.boot >= known.boot:
             self._stated[envelope.replica] = _Stated(envelope.boot, envelope.op, message)
+            self._checkpoints.note_advert(envelope.replica, message.checkpoint)
+            self._checkpoints.note_certified(message.certified)
             self._is_selection_stale = True
 
     def advance(self) -> None:
@@ -284,6 +302,7 @@ class ViewChange:
             and state.durable_view == state.view
             and state.is_live
             and self._installing is None
+            and not state.is_switching
         )
 
     def _advance_selection(self) -> None:
@@ -294,7 +313,38 @@ class ViewChange:
             return
         if self._is_selection_stale:
             self._select(stated)
-        self._install_when_repaired()
+        if self._must_forfeit(stated):
+            self._forfeit()
+        else:
+            self._install_when_repaired()
+
+    def _must_forfeit(self, stated: dict[int, _Stated]) -> bool:
+        """Whether to lead would first need a state transfer, which may take long (PROTOCOL 6.4, 1)."""
+        state, candidate = self.state, self._repair.candidate
+        if "syncing" in state.unfit or state.is_untrusted or state.is_state_lost:
+            return True
+        if self._selected is None or candidate is None:
+            return False
+        needed = candidate.appended_prefix + 1
+        lows = [item.message.wal_low for replica, item in stated.items() if replica != state.replica]
+        is_missing = needed <= candidate.head and candidate.hold(needed) is Hold.MISSING
+        return is_missing and bool(lows) and needed < min(lows)
+
+    def _forfeit(self) -> None:
+        """Let another lead: wish for the next view, and do not stand for a while."""
+        state = self.state
+        if self._forfeited_view == state.view:
+            return
+        self._forfeited_view = state.view
+        state.unfit.add("forfeit")
+        self.forfeit_timeout.start(state.now_tick, state.timeouts.unfit_ticks)
+        state.trace("forfeited", view=state.view)
+        self._wishes.wish(ViewChangeReason.FORFEIT)
+
+    def on_forfeit_timeout(self) -> None:
+        """Stand again."""
+        self.forfeit_timeout.stop()
+        self.state.unfit.discard("forfeit")
 
     def _select(self, stated: dict[int, _Stated]) -> None:
         state = self.state
@@ -367,12 +417,15 @@ class ViewChange:
         state = self.state
         dropped = max(done.truncated, state.log.head - done.log.head)
         done.log.inherit(state.log)
+        if done.log.base.op < state.log.base.op:
+            done.log.rebase(state.log.base)  # Freed while the image was on its way.
         state.log = done.log
         state.log_view = done.view
         state.start_view_head = done.log.head
         state.last_timestamp = max(state.last_timestamp, done.last_timestamp)
         self._persistence.begin_lineage(done.install)
         state.raise_commit(done.commit.op, done.commit.checksum)
+        state.commit_heard = done.install.base.op
         if dropped > 0:
             state.trace("truncated", ops=dropped)
         state.trace("installed", view=done.view, head=state.log.head)
@@ -397,7 +450,7 @@ class ViewChange:
             base=base,
             checksums=state.log.checksums_above(base.op),
             last_timestamp=state.last_timestamp,
-            certified=GENESIS_CHECKPOINT,
+            certified=state.certified,
             configuration=state.configuration,
             pending=None,
             nonce=nonce,
@@ -412,13 +465,18 @@ class ViewChange:
     def on_start_view(self, envelope: Envelope, message: StartView) -> None:
         """Adopt the log of our view, or extend it (PROTOCOL 6.5)."""
         state = self.state
-        if envelope.view != state.view or envelope.replica != primary_of(state.view) or self._installing is not None:
+        if envelope.view != state.view or envelope.replica != primary_of(state.view):
             return
+        self._checkpoints.note_certified(message.certified)
+        if self._installing is not None or state.is_switching:
+            return  # It is said again.
         if state.status is Status.AMNESIAC and message.nonce != self._get_start_view().nonce:
             return
         if state.log_view == state.view and state.status is not Status.AMNESIAC:
             self._extend(message)
             return
+        if message.base.op + len(message.checksums) < max(state.log.base.op, state.applied):
+            return  # It ends below what later views committed: this view came to nothing.
         state.last_timestamp = max(state.last_timestamp, message.last_timestamp)
         common = state.log.common_prefix(message.base, message.checksums, state.commit_max)
         log = state.log.adopt(message.base, message.checksums, common)
@@ -435,6 +493,7 @@ class ViewChange:
         if ours == log.head_checksum:
             log.extend_identities(message.checksums[first:])
             state.raise_commit(message.base.op, message.base.checksum)
+            state.commit_heard = max(state.commit_heard, message.base.op)
 
     # --- Timers -----------------------------------------------------------------------------------------------
 

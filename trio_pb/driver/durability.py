@@ -30,11 +30,13 @@ class Durability:
 
     @property
     def acked(self) -> int:
-        """Highest op that may be acknowledged (R-ACK): of the install or of a proof after it."""
-        install, proof = self._superblock.install, self._proof
-        if proof is None or proof.log_view != self._superblock.log_view or proof.sequence <= install.proof_base:
-            return install.ack_floor
-        return max(install.ack_floor, proof.acked)
+        """Highest op that may be acknowledged (R-ACK): of the install, the checkpoint, or a proof after them."""
+        superblock, proof = self._superblock, self._proof
+        install = superblock.install
+        floor = max(install.ack_floor, superblock.checkpoint.op)
+        if proof is None or proof.log_view != superblock.log_view or proof.sequence <= install.proof_base:
+            return floor
+        return max(floor, proof.acked)
 
     def note_write(self, output: WalAppend | SuperblockWrite) -> None:
         """Remember a write on its way to the disk."""

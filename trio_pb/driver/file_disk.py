@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from trio_pb.errors import DataDirectoryError, StorageError
+from trio_pb.errors import DataDirectoryError, DiskFullError, StorageError
 from trio_pb.storage.disk import Allocate, Flush, ListFiles, Read, Remove, Rename, Step, Write
 
 __all__ = ["LOCK_FILE", "FileDisk"]
@@ -89,8 +89,8 @@ class FileDisk:
                 self._write(file, offset, data)
             case Flush(file):
                 self._flush(file)
-            case Read(file, offset, size):
-                return self._read(file, offset, size)
+            case Read(file, offset, size, is_from_device):
+                return self._read(file, offset, size, is_from_device=is_from_device)
             case Allocate(file, size):
                 self._allocate(file, size)
             case ListFiles(folder):
@@ -119,12 +119,15 @@ class FileDisk:
                 _sync_directory(os.path.dirname(self._path(file)))
                 self._new.discard(file)
 
-    def _read(self, file: str, offset: int, size: int) -> bytes:
+    def _read(self, file: str, offset: int, size: int, *, is_from_device: bool) -> bytes:
         with self._failing(file, offset, "open"):
             descriptor = self._open(file, create=False)
         if descriptor is None:
             return b""
         end = min(offset + size, os.fstat(descriptor).st_size)
+        if is_from_device and hasattr(os, "posix_fadvise"):
+            # Clean pages leave the cache, also those that a failed flush marked clean.
+            os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
         try:
             return _read_all(descriptor, offset, end)
         except OSError:
@@ -140,6 +143,9 @@ class FileDisk:
                 for offset in range(0, size, len(_ZEROS)):
                     _write_all(descriptor, _ZEROS[: size - offset], offset)
                 _sync_data(descriptor)
+            except OSError:
+                os.unlink(scratch)  # On a full disk these zeros would be in the way of everything else.
+                raise
             finally:
                 os.close(descriptor)
         self._rename(_ALLOCATING, file)
@@ -215,14 +221,15 @@ class FileDisk:
             yield
         except OSError as error:
             place = self._path(file) + ("" if offset is None else f", offset {offset}")
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                advice = "the disk is full: free space, then start the replica again"
-            else:
-                advice = (
-                    "the replica stops and never retries; check the disk, then start it again to re-read what is there"
-                )
             number = errno.errorcode.get(error.errno or 0, str(error.errno))
-            raise StorageError(f"{place}: {doing} failed: {number} ({error.strerror}); {advice}") from error
+            told = f"{place}: {doing} failed: {number} ({error.strerror})"
+            # A flush that finds no room has lost data already: that is no full disk to wait for.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and doing != "flush":
+                raise DiskFullError(f"{told}; the disk is full: free space, then start the replica again") from error
+            raise StorageError(
+                f"{told}; the replica stops and never retries; check the disk, then start it again to re-read what "
+                "is there"
+            ) from error
 
 
 def _is_foreign(path: str) -> bool:

@@ -5,31 +5,44 @@ disk. Hence it may as well be taken in the task of a reader that asked for it `n
 Within a turn: frames to peers leave first, then storage work goes to its thread, then the state
 machine executes; its results are fed to another step of the same turn; replies leave last. On a fast
 disk, storage work is done after all that, in the same turn, and so are the steps that it completes.
+
+Checkpoints are encoded and decoded in slices between turns: everybody who is ready comes to his turn
+after each slice, so nobody waits for a whole checkpoint (PROTOCOL 9).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import trio
 
 from trio_pb.codec.wire import encode_peer, encode_server
 from trio_pb.core.messages import Envelope
 from trio_pb.core.ports import (
+    Adopt,
     Answer,
     Applied,
     Apply,
+    CheckpointBegin,
+    CheckpointRetry,
+    ChunkPut,
+    ChunkRead,
+    Collect,
     Fatal,
     Input,
+    Install,
     Output,
     Queried,
     Query,
     Report,
+    Scrub,
     Send,
+    SpaceCheck,
     Start,
     SuperblockWrite,
+    SyncBegin,
     Tick,
     ToClient,
     Trace,
@@ -38,16 +51,25 @@ from trio_pb.core.ports import (
     WalRead,
 )
 from trio_pb.driver.clock import Alarm, Clock
-from trio_pb.driver.disk_thread import DiskThread, StorageWork
+from trio_pb.driver.disk_thread import DiskThread
 from trio_pb.driver.durability import Durability
+from trio_pb.driver.events import EventLog
 from trio_pb.driver.inbox import Inbox
 from trio_pb.driver.reception import envelope_of
 from trio_pb.driver.transport import Transport
-from trio_pb.errors import ReplicaStoppedError
+from trio_pb.errors import ReplicaStoppedError, StorageError
+from trio_pb.storage.checkpointer import Checkpointer
+from trio_pb.storage.checkpointer import Machine as CheckpointMachine
+from trio_pb.storage.work import Work
 
-__all__ = ["Core", "Machine", "ReplicaHost"]
+__all__ = ["SLICE_BYTES", "Core", "Machine", "ReplicaHost"]
 
 logger = logging.getLogger(__name__)
+
+SLICE_BYTES = 64 << 10  # Encoded between two turns: 9 us per KiB, hence somewhat less than a millisecond.
+
+
+MachineWork: TypeAlias = Apply | Query | CheckpointBegin | Adopt
 
 
 class Core(Protocol):
@@ -67,7 +89,7 @@ class Core(Protocol):
         ...
 
 
-class Machine(Protocol):
+class Machine(CheckpointMachine, Protocol):
     """The application, `app.machine.StateMachine`: deterministic, synchronous."""
 
     def apply(self, op: int, timestamp: int, items: Sequence[tuple[int, bytes, int, bytes]]) -> tuple[bytes, ...]:
@@ -78,6 +100,10 @@ class Machine(Protocol):
         self, op: int, now_tick: int, items: Sequence[tuple[int, int, int, bytes, bytes]]
     ) -> tuple[tuple[int, bytes, bytes, str], ...]:
         """Evaluate (token, connection, code, body, cursor) items; (token, result, cursor, error) each."""
+        ...
+
+    def prepare_digest(self, pieces: int) -> bool:
+        """Do so many pieces of the work that `digest` would do; return whether none is left."""
         ...
 
     def digest(self) -> bytes:
@@ -97,6 +123,8 @@ class ReplicaHost:
         clock: Clock,
         inbox: Inbox,
         disk: DiskThread,
+        checkpointer: Checkpointer,
+        events: EventLog,
         transport: Transport,
         durability: Durability,
     ) -> None:
@@ -106,15 +134,17 @@ class ReplicaHost:
         self._clock = clock
         self._inbox = inbox
         self._disk = disk
+        self._checkpointer = checkpointer
         self._transport = transport
         self._durability = durability
         self._alarm = Alarm()
         self._last_tick = 0  # Of the last Tick.
-        self._storage_work: list[StorageWork] = []  # Of the steps of this turn.
-        self._machine_work: list[Apply | Query] = []  # Of the step being carried out.
+        self._storage_work: list[Work] = []  # Of the steps of this turn.
+        self._machine_work: list[MachineWork] = []  # Of the step being carried out.
         self._client_envelope: Envelope | None = None  # Made once per step that answers clients.
         self._transfer_done = trio.Event()
         self._turned = trio.lowlevel.ParkingLot()
+        self._slicer = trio.lowlevel.ParkingLot()  # Waits until there is a slice to do.
         # Every handler takes its own class of output: which one, the key says and a type cannot.
         self._carry_out: dict[type[Output], Callable[..., None]] = {
             Send: self._on_send,
@@ -122,11 +152,21 @@ class ReplicaHost:
             WalAppend: self._on_write,
             SuperblockWrite: self._on_write,
             WalRead: self._storage_work.append,
+            SyncBegin: self._storage_work.append,
+            ChunkPut: self._storage_work.append,
+            ChunkRead: self._storage_work.append,
+            Collect: self._storage_work.append,
+            Scrub: self._storage_work.append,
+            SpaceCheck: self._storage_work.append,
             Apply: self._machine_work.append,
             Query: self._machine_work.append,
+            CheckpointBegin: self._machine_work.append,
+            Adopt: self._machine_work.append,
+            CheckpointRetry: checkpointer.retry,
+            Install: checkpointer.install,
             TransferDone: self._on_transfer_done,
             Fatal: self._on_fatal,
-            Trace: self._on_trace,
+            Trace: events.on_trace,
         }
         self.turns = 0
 
@@ -146,6 +186,7 @@ class ReplicaHost:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._alarm.run, self._inbox.ring)
+            nursery.start_soon(self._take_slices)
             self._inbox.offer_turns(self._turn_now)
             try:
                 while True:
@@ -189,11 +230,10 @@ class ReplicaHost:
             self._client_envelope = None
             self._transport.flush_peers()
             # After the sends: from here on the disk thread competes with us for the interpreter.
-            if self._storage_work and not self._disk.may_work_here:
+            if self._storage_work and not self._disk.may_work_here(self._storage_work):
                 self._disk.put(self._storage_work)
                 self._storage_work.clear()
-            inputs = [self._execute(work) for work in self._machine_work]
-            self._machine_work.clear()
+            inputs = self._execute()
             if not inputs and self._storage_work:
                 self._transport.flush_clients()  # Replies do not wait for what was ordered after them.
                 inputs = self._work_here()
@@ -203,20 +243,57 @@ class ReplicaHost:
         self.turns += 1
         if self._turned:
             self._turned.unpark_all()
+        if self._slicer and self._checkpointer.is_due:
+            self._slicer.unpark_all()
 
     def _work_here(self) -> list[Input]:
         """Have storage work done while we wait; its completions are the next step of this turn."""
-        done = list(self._disk.work_here(self._storage_work))
+        done = self._disk.work_here(self._storage_work)
         self._storage_work.clear()
         self._durability.note_completions(done)
         return done
 
-    def _execute(self, work: Apply | Query) -> Input:
-        if type(work) is Apply:
-            return Applied(work.op, self._machine.apply(work.op, work.timestamp, work.items))
-        assert type(work) is Query
-        answers = self._machine.query(work.op, work.now_tick, work.items)
-        return Queried(tuple(Answer(*answer) for answer in answers))
+    def _execute(self) -> list[Input]:
+        """Have the state machine do what the step asked of it, in that order; return what came of it."""
+        done: list[Input] = []
+        machine = self._machine
+        for work in self._machine_work:
+            if type(work) is Apply:
+                done.append(Applied(work.op, machine.apply(work.op, work.timestamp, work.items)))
+            elif type(work) is Query:
+                answers = machine.query(work.op, work.now_tick, work.items)
+                done.append(Queried(tuple(Answer(*answer) for answer in answers)))
+            elif type(work) is CheckpointBegin:
+                self._checkpointer.begin(work)
+            else:
+                assert type(work) is Adopt
+                self._checkpointer.adopt(work)
+        self._machine_work.clear()
+        return done
+
+    # --- Checkpoints ---------------------------------------------------------------------------
+
+    async def _take_slices(self) -> None:
+        """Encode and decode checkpoints while there is something to do, a slice at a time."""
+        while True:
+            while not self._checkpointer.is_due:
+                await self._slicer.park()
+            # Whoever is ready by now, a reader or the taker of turns, goes first.
+            await trio.lowlevel.checkpoint()
+            self._take_slice()
+
+    def _take_slice(self) -> None:
+        if not self._checkpointer.is_due:
+            return  # The turn in between gave it up.
+        try:
+            work, inputs = self._checkpointer.advance(SLICE_BYTES)
+        except StorageError as error:
+            self._inbox.fail(ReplicaStoppedError("storage", str(error)))
+            return
+        if work:
+            self._disk.put(work)
+        if inputs:
+            self._inbox.put(inputs)
 
     # --- Outputs ------------------------------------------------------------------------------
 
@@ -242,7 +319,3 @@ class ReplicaHost:
 
     def _on_fatal(self, output: Fatal) -> None:
         raise ReplicaStoppedError(output.code, output.text)
-
-    def _on_trace(self, output: Trace) -> None:
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%s %s", output.event, " ".join(f"{name}={value}" for name, value in output.fields))

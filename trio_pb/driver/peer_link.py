@@ -51,15 +51,22 @@ async def dial_tcp(address: str) -> trio.abc.Stream:
     """
     host, port = parse_address(address)
     stream = await trio.open_tcp_stream(host, port)
+    try:
+        _prepare(stream, address)
+    except OSError:  # We reached ourselves, or the other side is gone already.
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
+
+
+def _prepare(stream: trio.SocketStream, address: str) -> None:
     if stream.socket.getsockname() == stream.socket.getpeername():
         # Dialling a free port that happens to be ours by chance connects a socket to itself, and
         # would keep whom we look for from ever listening there.
-        await trio.aclose_forcefully(stream)
         raise ConnectionRefusedError(f"{address}: nobody listens there, we reached ourselves")
     for option, value in (("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MS_MAX), ("TCP_NOTSENT_LOWAT", UNSENT_BYTES_LOW)):
         if hasattr(socket, option):  # Linux has both.
             stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return stream
 
 
 class PeerChannel:

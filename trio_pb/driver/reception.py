@@ -1,13 +1,15 @@
 """What a replica says to clients in its own name: who it is and where it stands.
 
 Greetings and status requests are answered here, from `Replica.report()`, between two turns of the
-host's loop; they touch nothing and need no turn.
+host's loop; they change nothing and need no turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
+
+import trio
 
 from trio_pb.codec.wire import WIRE_VERSION, encode_server
 from trio_pb.core.config import Limits
@@ -22,14 +24,38 @@ from trio_pb.core.messages import (
 )
 from trio_pb.core.ports import Report
 
-__all__ = ["NOBODY", "Reception", "ReportsDigest", "envelope_of"]
+__all__ = [
+    "CERTIFIED_OP",
+    "CHECKPOINT_OP",
+    "LOG_LOW",
+    "NOBODY",
+    "UNFIT_PREFIX",
+    "Reception",
+    "ReportsDigest",
+    "envelope_of",
+    "standing_of",
+]
 
 NOBODY = bytes(16)  # The client in a reject of a greeting, which does not name any.
 INCARNATION_PREFIX = 8
 
+# Among the counters of a status report.
+CHECKPOINT_OP = "checkpoint_op"  # Of its newest checkpoint.
+CERTIFIED_OP = "certified_op"  # Of the newest that a quorum agrees on, as far as it knows.
+LOG_LOW = "log_low"  # The lowest op whose record was not freed.
+UNFIT_PREFIX = "unfit_"  # And a reason: 1 while it should not lead.
+
+
+DIGEST_PIECES = 64  # Of preparing a digest between two turns: 20 us each at a million records.
+DIGEST_SLICES_MAX = 4096  # Then it is taken as it is: every leaf was prepared several times over by then.
+
 
 class ReportsDigest(Protocol):
     """The part of a state machine that proves its state."""
+
+    def prepare_digest(self, pieces: int) -> bool:
+        """Do so many pieces of the work that `digest` would do; return whether none is left."""
+        ...
 
     def digest(self) -> bytes:
         """blake2b-256 of the whole application state."""
@@ -49,6 +75,16 @@ def envelope_of(report: Report, durable_view: int) -> Envelope:
         commit=report.commit,
         release=report.release,
     )
+
+
+def standing_of(report: Report) -> dict[str, int]:
+    """What a status report says among its counters: checkpoints, the log's low end, reasons not to lead."""
+    return {
+        CHECKPOINT_OP: report.checkpoint,
+        CERTIFIED_OP: report.certified,
+        LOG_LOW: report.wal_low,
+        **{f"{UNFIT_PREFIX}{reason}": 1 for reason in report.unfit},
+    }
 
 
 class Reception:
@@ -91,9 +127,17 @@ class Reception:
             ),
         )
 
-    def status(self) -> bytes:
-        """The frame that answers a status request: our positions, and the digest as of `applied`."""
-        report = self._report()
+    async def status(self) -> bytes:
+        """The frame that answers a status request: our positions, and the digest as of `applied`.
+
+        With a large state the digest takes a second. It is prepared in slices, between which others have
+        their turns; what these change is prepared again.
+        """
+        for _ in range(DIGEST_SLICES_MAX):
+            if self._machine.prepare_digest(DIGEST_PIECES):
+                break
+            await trio.lowlevel.checkpoint()
+        report = self._report()  # From here to the end nobody has a turn.
         return self._encode(
             report,
             StatusReport(
@@ -108,7 +152,7 @@ class Reception:
                 state_op=report.applied,  # Between two turns the state machine is exactly there.
                 state_digest=self._machine.digest(),
                 peers=report.peers,
-                counters=tuple(sorted([*report.counters, *self._counters().items()])),
+                counters=tuple(sorted({**dict(report.counters), **self._counters(), **standing_of(report)}.items())),
             ),
         )
 

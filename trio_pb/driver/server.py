@@ -7,31 +7,35 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 import trio
 
 from trio_pb.core.config import Limits, Options, Timeouts, refuse_optimised_python
-from trio_pb.core.ports import Report, Start, Transfer
+from trio_pb.core.ports import Input, Report, Start, Transfer
 from trio_pb.core.replica import Replica
 from trio_pb.driver.addresses import WILDCARD_HOSTS, format_address, parse_address
 from trio_pb.driver.clock import Clock
 from trio_pb.driver.disk_thread import DiskThread
 from trio_pb.driver.durability import Durability
+from trio_pb.driver.events import EventLog
 from trio_pb.driver.file_disk import FileDisk
 from trio_pb.driver.host import Machine, ReplicaHost
 from trio_pb.driver.inbox import Inbox
+from trio_pb.driver.opening import CopiesDamaged, look_at_copies
 from trio_pb.driver.peer_link import Dial, dial_tcp
 from trio_pb.driver.reception import Reception
 from trio_pb.driver.signals import stop_on_signals
 from trio_pb.driver.transport import Transport
 from trio_pb.errors import ConfigError, ReplicaStoppedError
+from trio_pb.storage.checkpointer import Checkpointer
 from trio_pb.storage.disk import Disk, run
 from trio_pb.storage.store import Store
+from trio_pb.storage.work import Completion
 
-__all__ = ["ServerInfo", "serve"]
+__all__ = ["ServerInfo", "limits_of", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,9 @@ TRANSFER_SECONDS_MAX = 2.0  # The core gives up after 100 ticks (PROTOCOL 11).
 DISK_SECONDS_MAX = 5.0  # For the running disk job to end, once all else is closed.
 FINISH_SECONDS_MAX = 1.0  # For ordered requests to be executed.
 BACKLOG = 512
+CHECKPOINT_INTERVAL_MIN = 32  # A pipeline: with less it would wait for the disk.
+CHECKPOINT_INTERVAL_MAX = 65536
+WAL_INTERVALS = 4  # The log keeps so many of them, as by default.
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +83,7 @@ async def serve(
     """Run the replica whose data `directory` has, until it is stopped.
 
     `peers` maps replica ids to "host:port"; an entry of this replica itself is taken as what it
-    advertises. `machine` must be new: committed requests are executed again from the log. With
+    advertises. `machine` must be new: its state comes from the newest checkpoint and the log above it. With
     `handle_signals`, SIGTERM and SIGINT stop gracefully, a second one at once.
 
     Raises:
@@ -98,8 +105,10 @@ async def serve(
     closed_in_time = True
     try:
         store = Store() if segment_size is None else Store(segment_size=segment_size)
-        start = await trio.to_thread.run_sync(run, disk, store.open())
+        copies = await trio.to_thread.run_sync(run, disk, look_at_copies())
+        start = await trio.to_thread.run_sync(run, disk, store.open(machine))
         server = _Server(
+            copies=copies,
             store=store,
             disk=disk,
             start=start,
@@ -119,6 +128,21 @@ async def serve(
         if closed_in_time:  # Else its thread still uses it.
             disk.close()
         await _close(listeners)
+
+
+def limits_of(checkpoint_interval: int | None) -> Limits:
+    """The limits of a replica that makes a checkpoint every so many ops; None: the usual ones.
+
+    Raises:
+        ConfigError: the interval makes no sense.
+    """
+    if checkpoint_interval is None:
+        return Limits()
+    if not CHECKPOINT_INTERVAL_MIN <= checkpoint_interval <= CHECKPOINT_INTERVAL_MAX:
+        raise ConfigError(
+            f"checkpoint interval {checkpoint_interval}: must be {CHECKPOINT_INTERVAL_MIN} to {CHECKPOINT_INTERVAL_MAX}"
+        )
+    return Limits(checkpoint_interval_ops=checkpoint_interval, wal_ops=WAL_INTERVALS * checkpoint_interval)
 
 
 async def _listen(listen: str) -> list[trio.SocketListener]:
@@ -146,6 +170,7 @@ class _Server:
     def __init__(
         self,
         *,
+        copies: CopiesDamaged,
         store: Store,
         disk: Disk,
         start: Start,
@@ -163,7 +188,9 @@ class _Server:
         addresses = {**peers, image.replica: self._address}
         self._core = Replica(attrs.evolve(options, addresses=tuple(sorted(addresses.items()))))
         self._inbox = Inbox()
-        self._disk = DiskThread(store, disk, self._inbox)
+        self._events = EventLog(start, copies, counters=lambda: self._core.report().counters)
+        self._checkpointer = Checkpointer(machine)
+        self._disk = DiskThread(store, disk, self._inbox, sift=self._sift)
         durability = Durability(start)
         self._transport = Transport(
             cluster=image.cluster,
@@ -187,6 +214,8 @@ class _Server:
             clock=Clock(),
             inbox=self._inbox,
             disk=self._disk,
+            checkpointer=self._checkpointer,
+            events=self._events,
             transport=self._transport,
             durability=durability,
         )
@@ -230,6 +259,11 @@ class _Server:
         """Let the disk thread end; return whether it did."""
         return await self._disk.close(DISK_SECONDS_MAX)
 
+    def _sift(self, done: Sequence[Completion]) -> list[Input]:
+        inputs = self._checkpointer.sift(done)
+        self._events.on_completions(inputs)
+        return inputs
+
     async def _accept(self, handlers: trio.Nursery) -> None:
         with self._accepting:
             await trio.serve_listeners(self._transport.serve, self._listeners, handler_nursery=handlers)
@@ -258,6 +292,7 @@ class _Server:
     def _counters(self) -> dict[str, int]:
         return {
             **self._transport.counters,
+            **self._events.counters,
             "peer_frames_dropped": self._transport.peer_frames_dropped,
             "peer_messages_dropped": self._inbox.peer_messages_dropped,
             "storage_jobs_in_loop": self._disk.jobs_here,

@@ -1,13 +1,18 @@
-"""Operating system signals: the first asks for a graceful stop, the second ends at once."""
+"""What ends a process from outside: signals, and the end of whoever started it.
+
+The first signal asks for a graceful stop, the second ends at once.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable
 
 import trio
 
-__all__ = ["stop_on_signals"]
+__all__ = ["end_of_input", "stop_on_signals"]
 
 
 async def stop_on_signals(
@@ -23,3 +28,11 @@ async def stop_on_signals(
         async for _number in signals:
             act()
             act = abort
+
+
+async def end_of_input() -> None:
+    """Return when nobody holds the other end of our standard input any more."""
+    while True:
+        await trio.lowlevel.wait_readable(sys.stdin.fileno())
+        if not os.read(sys.stdin.fileno(), 4096):
+            return

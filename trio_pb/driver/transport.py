@@ -18,6 +18,7 @@ import trio
 from trio_pb.codec.wire import WIRE_VERSION, Decoded
 from trio_pb.core.messages import (
     CLIENT_REPLICA,
+    ChunkPiece,
     ClientMessage,
     Greet,
     PeerMessage,
@@ -46,7 +47,7 @@ FIRST_FRAME_SECONDS_MAX = 10.0
 REFUSAL_SECONDS_MAX = 1.0
 FIRST_TAG = 2  # Small numbers are easily taken for ids of replicas in a log.
 
-BULK_MESSAGES = frozenset({PrepareCopy})  # R-CHAN
+BULK_MESSAGES = frozenset({PrepareCopy, ChunkPiece})  # R-CHAN
 PEER_MESSAGES = frozenset(get_args(PeerMessage))
 
 
@@ -222,7 +223,7 @@ class Transport:
                         if not connection.greeted:
                             raise RemoteProtocolError("a request before the greeting")
                         inputs.append(FromClient(connection.tag, message))
-                    elif (refusal := self._answer(connection, message)) is not None:
+                    elif (refusal := await self._answer(connection, message)) is not None:
                         await self._refuse(connection, refusal)
                         return
                 if inputs and not self._closing:
@@ -231,7 +232,7 @@ class Transport:
                         await self._inbox.wait_for_room()
                 messages = await incoming.receive()
 
-    def _answer(
+    async def _answer(
         self, connection: ClientConnection, message: ClientMessage | PeerMessage | ServerMessage
     ) -> RejectCode | None:
         """Answer what needs no turn of the replica; otherwise return why this client is refused."""
@@ -243,7 +244,7 @@ class Transport:
             connection.greeted = True
             frame = self._reception.greeted(connection.tag)
         elif type(message) is StatusGet and connection.greeted:
-            frame = self._reception.status()
+            frame = await self._reception.status()
         else:
             raise RemoteProtocolError(f"a client sent a {type(message).__name__} where it may not")
         self.put_client(connection.tag, frame)

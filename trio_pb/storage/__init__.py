@@ -1,1 +1,1 @@
-"""What a replica keeps on disk: journal, proofs, superblock and identity, as jobs over a `Disk`."""
+"""What a replica keeps on disk: journal, proofs, superblock, checkpoints and identity, as jobs over a `Disk`."""

@@ -1,8 +1,9 @@
 """The only way to storage: a few primitive steps, and jobs made of them.
 
 Storage code never does I/O itself. A *job* is a generator that yields steps and is sent their
-results. A real disk runs a job to its end in its own thread; a simulated one makes each step an
-event, so that a crash can fall between and inside the steps of the same code.
+results; that the disk is full is thrown into it instead, and every other failure ends it. A real disk runs
+a job to its end in its own thread; a simulated one makes each step an event, so that a crash can fall
+between and inside the steps of the same code.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Generator
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
+
+from trio_pb.errors import DiskFullError
 
 __all__ = ["Allocate", "Disk", "Flush", "Job", "ListFiles", "Read", "Remove", "Rename", "Step", "Write", "run"]
 
@@ -28,6 +31,7 @@ class Read:
     file: str  # Relative to the data directory, "/" between the parts.
     offset: int
     size: int
+    is_from_device: bool = False  # Not from a cache, which may show what a failed flush never wrote (scrub, T-12).
 
 
 @attrs.frozen
@@ -92,6 +96,9 @@ class Disk(Protocol):
         """Carry out `step` and return its result.
 
         Raises:
+            DiskFullError: no room for this write, allocation or rename. Nothing changed, except that a
+                write may have left any part of its bytes. It is thrown into the job, which may know what
+                to do without.
             StorageError: a write, flush, allocation, rename or removal failed; never retry (R-IOERR).
         """
         ...
@@ -100,10 +107,15 @@ class Disk(Protocol):
 def run(disk: Disk, job: Job[T]) -> T:
     """Run `job` to its end on `disk` and return its value."""
     result: object = None
+    full: DiskFullError | None = None
     while True:
         try:
-            step = job.send(result)
+            step = job.send(result) if full is None else job.throw(full)
         except StopIteration as done:
             value: T = done.value
             return value
-        result = disk.do(step)
+        full = None
+        try:
+            result = disk.do(step)
+        except DiskFullError as error:
+            full = error

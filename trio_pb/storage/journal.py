@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from trio_pb.core.durable import RecordHeader
 from trio_pb.core.prepare import CHECKSUM_SIZE, HEADER_SIZE_MAX, Prepare, PrepareId, checksum_of, parse_header
-from trio_pb.errors import RemoteProtocolError
+from trio_pb.errors import DiskFullError, RemoteProtocolError
 from trio_pb.storage.disk import Allocate, Flush, Job, ListFiles, Read, Remove, Rename, Write
 from trio_pb.storage.page import PAGE_HEAD_SIZE, open_page, seal_page
 
@@ -69,7 +69,12 @@ class Location(NamedTuple):
 
     segment: Segment
     offset: int
-    size: int
+    size: int  # Padded, in bytes.
+
+    @property
+    def end(self) -> int:
+        """Offset behind the record."""
+        return self.offset + self.size
 
 
 def record_size(prepare: Prepare) -> int:
@@ -131,6 +136,8 @@ class Journal:
         self._segment_size = segment_size
         self._boot = 0
         self._bag: dict[PrepareId, Location] = {}
+        self._tops: dict[Segment, int] = {}  # By age; the highest op in each file that may hold records, 0: none known.
+        self._blank: list[tuple[Segment, int]] = []  # The newest ones found by `read`, with sizes, if all zeros.
         self._current: Segment | None = None  # Takes the appends; None until the first one of a lost log.
         self._current_size = 0
         self._nonce = b""  # Of the current segment.
@@ -154,50 +161,70 @@ class Journal:
         """Make the first segment, of boot 0; it never takes a record: boot 1 takes the file over."""
         yield Allocate(Segment(1, 0).file, self._segment_size)
 
-    def open(self, boot: int) -> Job[tuple[bool, tuple[RecordHeader, ...]]]:
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Those that may hold records, oldest first."""
+        return tuple(self._tops)
+
+    @property
+    def wants_spare(self) -> bool:
+        """Appends will need a next segment that does not exist yet. A lost log does not want one."""
+        return self._spare is None and self._current is not None
+
+    def scan(self) -> Job[tuple[bool, tuple[RecordHeader, ...]]]:
         """Read all segments; returns whether there is any, and the headers of all intact records.
 
-        Appends of `boot` then go to a segment that holds nothing else (R-SCAN 6).
+        Raises:
+            DataDirectoryError: a newer program wrote one of them.
         """
-        self._boot = boot
         names: tuple[str, ...] = yield ListFiles(LOG_FOLDER)
-        yield Remove(SPARE_FILE)  # Of an unknown length; it holds nothing.
-        segments = sorted(segment for name in names if (segment := _parse_name(name)) is not None)
         found: list[RecordHeader] = []
-        blank: list[tuple[Segment, int]] = []  # The newest ones with their sizes, if all zeros.
-        for segment in segments:
+        for segment in sorted(segment for name in names if (segment := _parse_name(name)) is not None):
             data = yield from self._read_segment(segment)
+            self._tops[segment] = 0
             for record in scan_segment(data, segment.nonce(self._incarnation)):
                 prepare = record.prepare
-                self._bag[prepare.id] = Location(segment, record.offset, record.size)
+                self._note(prepare, Location(segment, record.offset, record.size))
                 found.append(RecordHeader(prepare.op, prepare.checksum, prepare.parent, prepare.view, prepare.commit))
             if _is_blank(data):
-                blank.append((segment, len(data)))
+                self._blank.append((segment, len(data)))
             else:
-                blank.clear()
-        if segments:
-            self._last_number = segments[-1].number
-            yield from self._begin_boot(blank)
+                self._blank.clear()
+        return bool(self._tops), tuple(found)
+
+    def begin(self, boot: int) -> Job[None]:
+        """Make room for the appends of `boot`, in a segment that holds nothing else (R-SCAN 6)."""
+        self._boot = boot
+        yield Remove(SPARE_FILE)  # Of an unknown length; it holds nothing.
+        if self._tops:
+            self._last_number = max(segment.number for segment in self._tops)
+            yield from self._begin_boot(self._blank)
         # With no segment at all the log is lost, and stays so (amnesia, PROTOCOL 7.1 step 2) until the
         # core appends again: a fresh empty segment would make the loss invisible to the next boot.
-        return bool(segments), tuple(found)
 
-    def append(self, prepares: Sequence[Prepare]) -> Job[None]:
-        """Write the records in order, consecutive ones as one, and flush (R-STORE 1 and 2)."""
+    def append(self, prepares: Sequence[Prepare]) -> Job[int]:
+        """Write the records in order, consecutive ones as one, and flush (R-STORE 1 and 2).
+
+        Returns how many of them are durable: all, or fewer when there was no room for a new segment.
+        """
         joined: list[bytes] = []
         start = self._offset
-        for prepare in prepares:
+        for count, prepare in enumerate(prepares):
             size = record_size(prepare)
             if self._current is None or self._offset + size > self._current_size:
                 yield from self._write_out(joined, start)
-                yield from self._next_segment(size)
+                try:
+                    yield from self._next_segment(size)
+                except DiskFullError:
+                    return count
                 joined = []
                 start = 0
             assert self._current is not None
             joined.append(encode_record(prepare, self._nonce, self._offset))
-            self._bag[prepare.id] = Location(self._current, self._offset, size)
+            self._note(prepare, Location(self._current, self._offset, size))
             self._offset += size
         yield from self._write_out(joined, start)
+        return len(prepares)
 
     def read(self, prepare_id: PrepareId) -> Job[Prepare | None]:
         """Return a prepare of the bag, or None when it is missing or its record is damaged."""
@@ -205,10 +232,7 @@ class Journal:
         if location is None:
             return None
         data: bytes = yield Read(location.segment.file, location.offset, location.size)
-        record = read_record(data, location.segment.nonce(self._incarnation), location.offset)
-        if record is None or record.prepare.id != prepare_id:
-            return None
-        return record.prepare
+        return self._verified(prepare_id, location, data, location.offset)
 
     def size_of(self, prepare_id: PrepareId) -> int:
         """Bytes that `read` will take from disk."""
@@ -216,17 +240,83 @@ class Journal:
         return 0 if location is None else location.size
 
     def extend_spare(self) -> Job[None]:
-        """Zero-fill a slice of the next segment, in step with the appends: short pauses, not one long one."""
+        """Zero-fill a slice of the next segment, in step with the appends: short pauses, not one long one.
+
+        Raises:
+            DiskFullError: no room; the slices before it stay.
+        """
         assert self._spare is None
         size = min(self._slice_size, self._segment_size - self._spare_filled)
-        yield Write(SPARE_FILE, self._spare_filled, bytes(size))
-        yield Flush(SPARE_FILE)
-        self._spare_filled += size
+        if size:  # Else only the rename found no room.
+            yield Write(SPARE_FILE, self._spare_filled, bytes(size))
+            yield Flush(SPARE_FILE)
+            self._spare_filled += size
         if self._spare_filled == self._segment_size:
             segment = self._new_segment()
             yield Rename(SPARE_FILE, segment.file)
             self._spare = segment
             self._spare_filled = 0
+
+    # --- Forgetting and verifying ---------------------------------------------------------------
+
+    def oldest_below(self, wal_low: int) -> Segment | None:
+        """Return the oldest segment all of whose records are of ops below `wal_low`, None when there is none.
+
+        Never the newest one nor the one in use. Where no record is readable, the next readable segment
+        speaks for it: ops rise with age, nearly.
+        """
+        newest = next(reversed(self._tops), None)
+        unreadable: Segment | None = None
+        for segment, top in self._tops.items():
+            if segment in (self._current, newest):
+                break
+            if top == 0:
+                unreadable = unreadable or segment
+            elif top < wal_low:
+                return unreadable or segment
+            else:
+                unreadable = None
+        return None
+
+    def remove(self, segment: Segment) -> Job[None]:
+        """Forget a segment and every record that is only in there."""
+        assert segment != self._current
+        del self._tops[segment]
+        for prepare_id in [it for it, location in self._bag.items() if location.segment == segment]:
+            del self._bag[prepare_id]
+        yield Remove(segment.file)
+
+    def locations(self, segment: Segment) -> list[tuple[PrepareId, Location]]:
+        """Return where the bag's records in `segment` lie, by offset."""
+        found = [(prepare_id, it) for prepare_id, it in self._bag.items() if it.segment == segment]
+        return sorted(found, key=lambda item: item[1].offset)
+
+    def verify(self, records: Sequence[tuple[PrepareId, Location]]) -> Job[tuple[PrepareId, ...]]:
+        """Read neighbours in one segment once more; those that are damaged leave the bag and are returned (scrub)."""
+        if not records:
+            return ()
+        start, last = records[0][1].offset, records[-1][1]
+        data: bytes = yield Read(last.segment.file, start, last.end - start)
+        damaged: list[PrepareId] = []
+        for prepare_id, location in records:
+            if self._bag.get(prepare_id) != location:
+                continue  # Appended again elsewhere, or collected.
+            if self._verified(prepare_id, location, data, start) is None:
+                del self._bag[prepare_id]
+                damaged.append(prepare_id)
+        return tuple(damaged)
+
+    def _note(self, prepare: Prepare, location: Location) -> None:
+        self._bag[prepare.id] = location
+        self._tops[location.segment] = max(self._tops[location.segment], prepare.op)
+
+    def _verified(self, prepare_id: PrepareId, location: Location, data: bytes, start: int) -> Prepare | None:
+        """Return the prepare in `data`, which begins at `start` of the segment, if it is the one."""
+        nonce = location.segment.nonce(self._incarnation)
+        record = read_record(data, nonce, location.offset, location.offset - start)
+        return None if record is None or record.prepare.id != prepare_id else record.prepare
+
+    # --- Segments -------------------------------------------------------------------------------
 
     def _begin_boot(self, blank: list[tuple[Segment, int]]) -> Job[None]:
         """Take over a blank segment under this boot's name, hence nonce, or make one; drop other blank ones.
@@ -234,16 +324,21 @@ class Journal:
         Without this, every restart of an idle replica would leave one more empty segment behind.
         """
         whole = [segment for segment, size in blank if size == self._segment_size]
-        if whole:
-            segment = Segment(whole[0].number, self._boot)
-            if segment != whole[0]:
-                yield Rename(whole[0].file, segment.file)
-            self._use(segment, self._segment_size)
-        else:
-            self._use((yield from self._allocate(self._segment_size)), self._segment_size)
+        try:
+            if whole:
+                segment = Segment(whole[0].number, self._boot)
+                if segment != whole[0]:
+                    yield Rename(whole[0].file, segment.file)
+                del self._tops[whole[0]]
+            else:
+                segment = yield from self._allocate(self._segment_size)
+        except DiskFullError:
+            return  # Everything can be read; the first append looks for room again.
+        self._use(segment, self._segment_size)
         # Only now: at no moment may a crash leave the folder without a segment.
         for segment, _ in blank:
             if segment not in whole[:1]:
+                del self._tops[segment]
                 yield Remove(segment.file)
 
     def _next_segment(self, record: int) -> Job[None]:
@@ -268,6 +363,7 @@ class Journal:
     def _use(self, segment: Segment, size: int) -> None:
         self._current = segment
         self._current_size = size
+        self._tops[segment] = 0
         self._nonce = segment.nonce(self._incarnation)
         self._offset = 0
 

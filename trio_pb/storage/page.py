@@ -1,9 +1,10 @@
 """A sealed page: a block that says what it is, whose it is and where it belongs.
 
-Superblock copies, proofs and the heads of journal records all start with the same 64 bytes. The seal
-is a checksum over head and body. `owner` and `place` expose intact bytes that lie in the wrong file,
-at the wrong offset, or stem from an earlier life of the same blocks (T-17). docs/reference/disk-format.md
-has the offsets.
+Superblock copies, proofs and the heads of journal and pack records all start with the same 64 bytes, in
+every format there will be: so a page of a newer program is known as such, never taken for damage and
+overwritten. The seal is a checksum over head and body. `owner` and `place` expose intact bytes that
+lie in the wrong file, at the wrong offset, or stem from an earlier life of the same blocks (T-17).
+docs/reference/disk-format.md has the offsets.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from trio_pb.core.prepare import CHECKSUM_SIZE, checksum_of
+from trio_pb.errors import DataDirectoryError
 
 __all__ = ["DATA_FORMAT", "PAGE_HEAD_SIZE", "Page", "open_page", "seal_page"]
 
@@ -27,7 +29,7 @@ assert PAGE_HEAD_SIZE == 64
 class Page(NamedTuple):
     """What an intact page says."""
 
-    sequence: int  # Superblock or proof sequence; the op of a record.
+    sequence: int  # Superblock or proof sequence; the op of a record; the size of a chunk.
     body: bytes
 
 
@@ -43,13 +45,21 @@ def open_page(data: bytes, *, magic: bytes, owner: bytes, place: int) -> Page | 
     """Return what the page says, or None when it is damaged or is not the page that belongs here.
 
     Takes any bytes whatever.
+
+    Raises:
+        DataDirectoryError: a newer program wrote it.
     """
     if len(data) < PAGE_HEAD_SIZE or not data.startswith(magic, CHECKSUM_SIZE):
         return None
     _, data_format, body_size, its_owner, its_place, sequence = _HEAD.unpack_from(data, CHECKSUM_SIZE)
-    if (data_format, its_owner, its_place) != (DATA_FORMAT, owner, place):
+    if data_format < DATA_FORMAT or (its_owner, its_place) != (owner, place):
         return None
     end = PAGE_HEAD_SIZE + body_size
     if end > len(data) or checksum_of(data[CHECKSUM_SIZE:end]) != data[:CHECKSUM_SIZE]:
         return None
+    if data_format > DATA_FORMAT:
+        raise DataDirectoryError(
+            f"a page {magic.decode()} (place {place}) has data format {data_format}, newer than {DATA_FORMAT}, the "
+            "newest that this program knows; start the version of trio-pb that wrote this directory"
+        )
     return Page(sequence, data[PAGE_HEAD_SIZE:end])

@@ -28,42 +28,63 @@ CHECKSUMS_MAX = 64
 
 
 class ProofFile:
-    """The proofs on disk. Open or format first, then write."""
+    """The proofs on disk. Read and heal, or format; then write."""
 
     def __init__(self, incarnation: bytes) -> None:
         self._incarnation = incarnation
         self._slot = SLOTS - 1  # Of the newest proof.
-        self._newest = -1  # Its sequence.
+        self._proof: Proof | None = None  # The newest.
 
     def format(self, proof: Proof) -> Job[None]:
         """Make the file with its first proof."""
         yield Allocate(PROOFS_FILE, FILE_SIZE)
         yield from self.write(proof)
 
-    def open(self) -> Job[Proof | None]:
-        """Return the newest intact proof, made durable in both copies of a slot; None: amnesia (PROTOCOL 7.3)."""
+    def read(self) -> Job[Proof | None]:
+        """Return the newest intact proof; None: amnesia (PROTOCOL 7.3). Nothing may rest on it before `heal`.
+
+        Raises:
+            DataDirectoryError: a newer program wrote one of them.
+        """
         newest: Proof | None = None
         for slot in range(SLOTS):
             for copy in range(COPIES):
-                data: bytes = yield Read(PROOFS_FILE, _offset(slot, copy), COPY_SIZE)
-                proof = self._read(data, slot, copy)
+                proof = yield from self._read_copy(slot, copy)
                 if proof is not None and (newest is None or proof.sequence > newest.sequence):
                     newest = proof
                     self._slot = slot
-        # After a failed flush the proof that we just read may not be on the device, but acts will rest
-        # on it: write it again. Into the next slot, since a torn write must not harm the newest.
-        if newest is not None:
-            yield from self._write_slot(newest)
+        self._proof = newest
         return newest
+
+    def heal(self) -> Job[None]:
+        """Make the proof that was read durable in both copies of a slot.
+
+        After a failed flush it may not be on the device, but acts will rest on it: it is written again.
+        Into the next slot, since a torn write must not harm the newest.
+        """
+        if self._proof is not None:
+            yield from self._write_slot(self._proof)
+
+    def is_whole(self) -> Job[bool]:
+        """Read both copies of the newest proof again; return whether they are intact (scrub).
+
+        The other slots hold nothing that is still needed.
+        """
+        for copy in range(COPIES):
+            proof = yield from self._read_copy(self._slot, copy)
+            if proof is None or proof != self._proof:
+                return False
+        return True
 
     def write(self, proof: Proof) -> Job[None]:
         """Write a proof newer than all before; durable when the job ends."""
-        assert proof.sequence > self._newest, f"proof {proof.sequence} is not newer than {self._newest} (R-PROOF)"
+        newest = -1 if self._proof is None else self._proof.sequence
+        assert proof.sequence > newest, f"proof {proof.sequence} is not newer than {newest} (R-PROOF)"
         yield from self._write_slot(proof)
 
     def _write_slot(self, proof: Proof) -> Job[None]:
         self._slot = (self._slot + 1) % SLOTS
-        self._newest = proof.sequence
+        self._proof = proof
         body = encode(proof)
         for copy in range(COPIES):
             page = seal_page(
@@ -77,7 +98,8 @@ class ProofFile:
             yield Write(PROOFS_FILE, _offset(self._slot, copy), page)
         yield Flush(PROOFS_FILE)
 
-    def _read(self, data: bytes, slot: int, copy: int) -> Proof | None:
+    def _read_copy(self, slot: int, copy: int) -> Job[Proof | None]:
+        data: bytes = yield Read(PROOFS_FILE, _offset(slot, copy), COPY_SIZE)
         page = open_page(data, magic=MAGIC, owner=self._incarnation, place=_place(slot, copy))
         return None if page is None else decode(page.body)
 

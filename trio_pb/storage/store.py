@@ -1,34 +1,56 @@
-"""The store joins identity, superblock, proofs and journal behind three calls: open, put, take.
+"""The store joins all that is on disk behind three calls: open, put, take.
 
-The core's storage outputs are `put`; `take` makes one job of everything that waits: a group commit
-(R-STORE). Nothing here does I/O: jobs run on any `Disk`.
+What the core and the checkpointer ask for is `put`; `take` makes one job of it. Urgent is what replies wait
+for: appends, superblock, repair reads, all that waits in one job: a group commit (R-STORE). All else
+is long work in slices (`lanes`), which take turns with it. Nothing here does I/O: jobs run on any `Disk`.
 """
 
 from __future__ import annotations
 
+import attrs
+
 from trio_pb.core.durable import Install, Proof, Scan, Superblock
+from trio_pb.core.manifest import CoreState
 from trio_pb.core.messages import Configuration
 from trio_pb.core.ports import (
-    Input,
+    ChunkPut,
+    ChunkRead,
+    Collect,
+    Scrub,
+    Space,
+    SpaceCheck,
     Start,
     SuperblockDone,
     SuperblockWrite,
+    SyncBegin,
     WalAppend,
     WalDone,
     WalRead,
     WalReadDone,
 )
 from trio_pb.core.prepare import genesis
-from trio_pb.errors import DataDirectoryError, StorageError
-from trio_pb.storage.disk import Job, ListFiles
+from trio_pb.errors import DataDirectoryError, DiskFullError, StorageError
+from trio_pb.storage.checkpoints import Checkpoints, Restorable
+from trio_pb.storage.disk import Allocate, Job, ListFiles, Remove
 from trio_pb.storage.identity import IDENTITY_FILE, Identity, read_identity, write_identity
 from trio_pb.storage.journal import LOG_FOLDER, SEGMENT_SIZE, Journal
+from trio_pb.storage.lanes import Lanes, Pause, Task
+from trio_pb.storage.packs import CHECKPOINT_FOLDER, PACK_SIZE, Packs
 from trio_pb.storage.proofs import PROOFS_FILE, ProofFile
+from trio_pb.storage.scrub import Scrubber
 from trio_pb.storage.superblock import SUPERBLOCK_FILE, SuperblockFile
+from trio_pb.storage.work import CheckpointClaim, CheckpointFinish, CheckpointWrite, Completion, InstallRead, Work
 
 __all__ = ["READ_BYTES_PER_JOB", "Store", "format_directory"]
 
 READ_BYTES_PER_JOB = 1 << 20  # Repair reads share jobs with appends: more would delay acknowledgements.
+
+# While appends never cease, one slice of other work after this many group commits: a checkpoint must make
+# progress under load, or the log grows until writes stop.
+COMMITS_PER_SLICE = 3
+
+SPACE_FILE = "space"  # Made and removed at once, to see whether there is room.
+SPACE_BYTES = 1 << 20
 
 
 def format_directory(
@@ -49,10 +71,11 @@ def format_directory(
     """
     present: tuple[str, ...] = yield ListFiles("")
     segments: tuple[str, ...] = yield ListFiles(LOG_FOLDER)
+    packs: tuple[str, ...] = yield ListFiles(CHECKPOINT_FOLDER)
     if IDENTITY_FILE in present:
         raise DataDirectoryError(f"{IDENTITY_FILE}: this directory belongs to a replica already; it was not formatted")
     ours = [name for name in (SUPERBLOCK_FILE, PROOFS_FILE) if name in present]
-    ours += [f"{LOG_FOLDER}/{name}" for name in segments]
+    ours += [f"{LOG_FOLDER}/{name}" for name in segments] + [f"{CHECKPOINT_FOLDER}/{name}" for name in packs]
     if ours:
         raise DataDirectoryError(
             f"{ours[0]}: this directory is not empty but has no {IDENTITY_FILE}: either an earlier format was cut "
@@ -79,31 +102,52 @@ def format_directory(
     yield from write_identity(Identity(cluster=cluster, replica=replica, incarnation=incarnation))
 
 
+@attrs.frozen
+class _Parts:
+    """The files of one directory."""
+
+    superblock: SuperblockFile
+    proofs: ProofFile
+    journal: Journal
+    packs: Packs
+    checkpoints: Checkpoints
+    scrubber: Scrubber
+
+
 class Store:
     """All durable state of one replica for one boot."""
 
-    def __init__(self, *, segment_size: int = SEGMENT_SIZE) -> None:
+    def __init__(self, *, segment_size: int = SEGMENT_SIZE, pack_size: int = PACK_SIZE) -> None:
         self._segment_size = segment_size  # Bytes; a multiple of 4096.
-        self._superblock: SuperblockFile | None = None  # All three from `open` on.
-        self._proofs: ProofFile | None = None
-        self._journal: Journal | None = None
+        self._pack_size = pack_size  # Bytes.
+        self._parts: _Parts | None = None  # From `open` on.
         self._appends: list[WalAppend] = []
         self._superblock_write: SuperblockWrite | None = None
         self._reads: list[WalRead] = []
+        self._collect: Collect | None = None  # Waits for its turn.
+        self._collected: Collect | None = None  # The last one begun.
+        self._lanes = Lanes()
+        self._done: list[Completion] = []  # Of the running job.
+        self._commits = 0  # Since the last slice of other work.
         # A job runs. Stays so when the job fails: a store that failed once does nothing more (R-IOERR).
         self._busy = False
+        self._is_full = False  # As told to the core.
+        self._append_waits = False  # For space, until something is put or space is found.
+        self._spare_waits = False  # Likewise.
 
-    def open(self) -> Job[Start]:
-        """Read everything, heal the superblock, begin this boot's segment; returns the core's first input.
+    def open(self, machine: Restorable | None = None) -> Job[Start]:
+        """Read everything, load the newest checkpoint, heal, begin this boot; returns the core's first input.
+
+        The checkpoint goes into `machine`, which must be new; without one its chunks are only verified.
 
         Raises:
             DataDirectoryError: the directory is not one of ours, or newer. Nothing was touched.
-            StorageError: the disk is lost, or its parts belong to different replicas.
+            StorageError: the disk is lost, or its parts belong to different replicas. Nothing was touched.
         """
-        assert self._journal is None, "a store is opened once"
+        assert self._parts is None, "a store is opened once"
         identity = yield from read_identity()
-        self._superblock = SuperblockFile(identity.incarnation)
-        image = yield from self._superblock.open()
+        superblock = SuperblockFile(identity.incarnation)
+        image = yield from superblock.read()
         if (image.cluster, image.replica, image.incarnation) != (
             identity.cluster,
             identity.replica,
@@ -114,38 +158,103 @@ class Store:
                 f"{IDENTITY_FILE} says replica {identity.replica} of {identity.cluster.hex()}; "
                 "files of several replicas were mixed: restore the right ones, or replace this replica"
             )
-        self._proofs = ProofFile(identity.incarnation)
-        proof = yield from self._proofs.open()
-        self._journal = Journal(identity.incarnation, self._segment_size)
-        has_log, records = yield from self._journal.open(image.boot + 1)
-        return Start(image, Scan(proof, has_log, records))
+        parts = self._parts = self._join(identity, superblock)
+        proof = yield from parts.proofs.read()
+        has_log, records = yield from parts.journal.scan()
+        yield from parts.packs.scan()
+        state = yield from _load(parts.checkpoints, image, machine)
+        # Nothing was written so far: a page of a newer format anywhere leaves all as it is. From here on
+        # the superblock comes first (T-35).
+        yield from superblock.heal()
+        yield from parts.proofs.heal()
+        yield from parts.journal.begin(image.boot + 1)
+        yield from parts.packs.begin()
+        yield Remove(SPACE_FILE)
+        # Before the core says which to keep. The certified one may be of others, and never have been here.
+        certified = (image.certified,) if image.certified.digest in parts.packs else ()
+        parts.checkpoints.keep((image.checkpoint, *certified))
+        yield from parts.checkpoints.note_partial()
+        parts.checkpoints.note_own(image.checkpoint)
+        return Start(image, Scan(proof, has_log, records), state)
 
-    def put(self, output: WalAppend | SuperblockWrite | WalRead) -> None:
-        """Queue one output of the core. Several superblock images queued become the newest of them."""
-        if isinstance(output, WalAppend):
-            self._appends.append(output)
-        elif isinstance(output, SuperblockWrite):
-            self._superblock_write = output
-        else:
-            self._reads.append(output)
+    def _join(self, identity: Identity, superblock: SuperblockFile) -> _Parts:
+        proofs = ProofFile(identity.incarnation)
+        journal = Journal(identity.incarnation, self._segment_size)
+        packs = Packs(identity.incarnation, self._pack_size)
+        checkpoints = Checkpoints(
+            packs, identity.cluster, done=self._tell, full=self._tell_full, collect_again=self._collect_again
+        )
+        scrubber = Scrubber(superblock, proofs, journal, packs, checkpoints)
+        return _Parts(superblock, proofs, journal, packs, checkpoints, scrubber)
 
-    def take(self) -> Job[tuple[Input, ...]] | None:
+    def put(self, work: Work) -> None:
+        """Queue one thing to do. Of several superblock images, or Collects, that wait, the newest counts."""
+        assert self._parts is not None, "open the store first"
+        checkpoints = self._parts.checkpoints
+        match work:
+            case WalAppend():
+                self._appends.append(work)
+                self._wake()
+            case SuperblockWrite():
+                self._superblock_write = work
+            case WalRead():
+                self._reads.append(work)
+            case CheckpointClaim():
+                self._lanes.put("checkpoint", checkpoints.claim(work))
+            case CheckpointWrite():
+                self._lanes.put("checkpoint", checkpoints.write(work))
+            case CheckpointFinish():
+                self._lanes.put("checkpoint", checkpoints.finish(work))
+            case SyncBegin():
+                self._lanes.put("transfer", checkpoints.begin_sync(work))
+            case ChunkPut():
+                self._lanes.put("transfer", checkpoints.put(work))
+            case InstallRead():
+                self._lanes.put("transfer", checkpoints.read_install(work))
+            case ChunkRead():
+                self._lanes.put("serve", checkpoints.read(work))
+            case Collect():
+                self._queue_collect(self._parts, work)
+            case Scrub():
+                self._lanes.put("scrub", self._scrub(self._parts.scrubber))
+            case SpaceCheck():
+                self._lanes.put("space", self._check_space(self._parts.journal))
+
+    def take(self) -> Job[tuple[Completion, ...]] | None:
         """Return one job for what is queued, or None when there is nothing to do.
 
-        Its value are the completions. Call again after the job has ended, never before: reads beyond
-        `READ_BYTES_PER_JOB` and the zero-filling of the next segment wait for their turn.
+        Its value are the completions. Call again after the job has ended, never before: a job is one group
+        commit or one slice of longer work, and the rest waits for its turn.
         """
-        assert self._journal is not None, "open the store first"
+        assert self._parts is not None, "open the store first"
         assert not self._busy, "one job at a time, and none after a job failed (R-IOERR)"
-        if self._appends or self._superblock_write or self._reads:
+        is_urgent = bool((self._appends and not self._append_waits) or self._superblock_write or self._reads)
+        slice_job = None if is_urgent and self._commits < COMMITS_PER_SLICE else self._lanes.take()
+        if slice_job is not None:
             self._busy = True
-            appends, self._appends = self._appends, []
+            self._commits = 0
+            return self._ending(slice_job)
+        if is_urgent:
+            self._busy = True
+            self._commits += 1
+            appends: list[WalAppend] = []
+            if not self._append_waits:
+                appends, self._appends = self._appends, []
             superblock_write, self._superblock_write = self._superblock_write, None
-            return self._work(appends, superblock_write, self._take_reads(self._journal))
-        if self._journal.spare_is_due:
+            reads = self._take_reads(self._parts.journal)
+            return self._ending(self._commit(self._parts, appends, superblock_write, reads))
+        if self._parts.journal.spare_is_due and not self._spare_waits:
             self._busy = True
-            return self._extend_spare()
+            return self._ending(self._extend_spare(self._parts.journal))
         return None
+
+    def _ending(self, job: Job[None]) -> Job[tuple[Completion, ...]]:
+        yield from job
+        done, self._done = self._done, []
+        self._busy = False
+        return tuple(done)
+
+    # --- Urgent work ----------------------------------------------------------------------------
 
     def _take_reads(self, journal: Journal) -> list[WalRead]:
         size = 0
@@ -159,34 +268,111 @@ class Store:
         del self._reads[:count]
         return taken
 
-    def _work(
-        self, appends: list[WalAppend], superblock_write: SuperblockWrite | None, reads: list[WalRead]
-    ) -> Job[tuple[Input, ...]]:
-        assert self._superblock is not None
-        assert self._proofs is not None
-        assert self._journal is not None
-        done: list[Input] = []
+    def _commit(
+        self, parts: _Parts, appends: list[WalAppend], superblock_write: SuperblockWrite | None, reads: list[WalRead]
+    ) -> Job[None]:
         if appends:
-            yield from self._journal.append([prepare for append in appends for prepare in append.prepares])
-            # Only after the records are durable: a proof without its record must mean damage, never a
-            # crash (R-STORE 3). The latest covers all the others.
-            proofs = [append.proof for append in appends if append.proof is not None]
-            if proofs:
-                yield from self._proofs.write(proofs[-1])
-            done.append(WalDone(appends[-1].sequence))
+            yield from self._append(parts, appends)
         if superblock_write is not None:
-            yield from self._superblock.write(superblock_write.image)
-            done.append(SuperblockDone(superblock_write.sequence))
+            yield from parts.superblock.write(superblock_write.image)
+            parts.checkpoints.note_own(superblock_write.image.checkpoint)
+            self._tell(SuperblockDone(superblock_write.sequence))
         for read in reads:
-            prepare = yield from self._journal.read(read.id)
-            done.append(WalReadDone(read.id, prepare))
-        if self._journal.spare_is_late:
-            yield from self._journal.extend_spare()
-        self._busy = False
-        return tuple(done)
+            prepare = yield from parts.journal.read(read.id)
+            self._tell(WalReadDone(read.id, prepare))
+        if parts.journal.spare_is_late and not self._spare_waits:
+            yield from self._extend_spare(parts.journal)
 
-    def _extend_spare(self) -> Job[tuple[Input, ...]]:
-        assert self._journal is not None
-        yield from self._journal.extend_spare()
-        self._busy = False
-        return ()
+    def _append(self, parts: _Parts, appends: list[WalAppend]) -> Job[None]:
+        count = yield from parts.journal.append([prepare for append in appends for prepare in append.prepares])
+        durable: list[WalAppend] = []
+        for append in appends:
+            count -= len(append.prepares)
+            if count < 0:
+                break
+            durable.append(append)
+        if len(durable) < len(appends):
+            # No room for a new segment. They wait, unacknowledged; that some of their records are written
+            # already does no harm when they are written again.
+            self._append_waits = True
+            self._appends[:0] = appends[len(durable) :]
+            self._tell_full()
+        # Only after the records are durable: a proof without its record must mean damage, never a
+        # crash (R-STORE 3). The latest covers all the others.
+        proofs = [append.proof for append in durable if append.proof is not None]
+        if proofs:
+            yield from parts.proofs.write(proofs[-1])
+        if durable:
+            self._tell(WalDone(durable[-1].sequence))
+
+    # --- Space ----------------------------------------------------------------------------------
+
+    def _extend_spare(self, journal: Journal) -> Job[None]:
+        try:
+            yield from journal.extend_spare()
+        except DiskFullError:
+            self._spare_waits = True
+            self._tell_full()
+
+    def _check_space(self, journal: Journal) -> Task[None]:
+        try:
+            while journal.wants_spare:
+                yield from journal.extend_spare()
+                yield Pause.TURN
+            yield Allocate(SPACE_FILE, SPACE_BYTES)
+            yield Remove(SPACE_FILE)
+        except DiskFullError:
+            self._is_full = True
+        else:
+            self._is_full = False
+            self._wake()
+        self._tell(Space(self._is_full))
+
+    def _tell(self, completion: Completion) -> None:
+        self._done.append(completion)
+
+    def _tell_full(self) -> None:
+        if not self._is_full:
+            self._is_full = True
+            self._tell(Space(is_full=True))
+
+    def _wake(self) -> None:
+        """There may be space now: let everything that waits for it try again."""
+        self._append_waits = self._spare_waits = False
+        self._lanes.wake()
+
+    # --- Long work ------------------------------------------------------------------------------
+
+    def _queue_collect(self, parts: _Parts, collect: Collect) -> None:
+        if self._collect is None:
+            self._lanes.put("collect", self._collect_garbage(parts))
+        self._collect = collect
+
+    def _collect_again(self) -> None:
+        if self._collect is None and self._collected is not None and self._parts is not None:
+            self._queue_collect(self._parts, self._collected)
+
+    def _collect_garbage(self, parts: _Parts) -> Task[None]:
+        collect, self._collect = self._collect, None
+        if collect is None:
+            return  # Asked for twice at the same moment, by the loop and by a job.
+        self._collected = collect
+        parts.checkpoints.keep(collect.keep)
+        while (segment := parts.journal.oldest_below(collect.wal_low)) is not None:
+            yield from parts.journal.remove(segment)
+            yield Pause.TURN
+        yield from parts.checkpoints.collect()
+
+    def _scrub(self, scrubber: Scrubber) -> Task[None]:
+        scrubbed = yield from scrubber.slice()
+        self._tell(scrubbed)
+
+
+def _load(checkpoints: Checkpoints, image: Superblock, machine: Restorable | None) -> Job[CoreState | None]:
+    """Load our own newest checkpoint, else the certified one, if it is here (R-SCAN 1)."""
+    for checkpoint in (image.checkpoint, image.certified):
+        if checkpoint.op:
+            state = yield from checkpoints.load(checkpoint, machine)
+            if state is not None:
+                return state
+    return None

@@ -46,23 +46,22 @@ class Copy(NamedTuple):
 
 
 class SuperblockFile:
-    """The four copies on disk. Open or format first, then write."""
+    """The four copies on disk. Read and heal, or begin with a first write; then write."""
 
     def __init__(self, incarnation: bytes) -> None:
         self._incarnation = incarnation
         self._next_sequence = 0
+        self._found: list[Copy | None] = []  # By `read`, for `heal`.
+        self._copy: Copy | None = None  # What all four hold.
 
-    def open(self) -> Job[Superblock]:
-        """Return the newest image that two copies hold, after making it the only one on disk.
+    def read(self) -> Job[Superblock]:
+        """Return the newest image that two copies hold; nothing may rest on it before `heal`.
 
         Raises:
             StorageError: no image has two intact copies: this disk is lost (PROTOCOL 7.6).
+            DataDirectoryError: a newer program wrote one of them.
         """
-        found: list[Copy | None] = []
-        for index in range(COPIES):
-            data: bytes = yield Read(SUPERBLOCK_FILE, index * COPY_SIZE, COPY_SIZE)
-            page = open_page(data, magic=MAGIC, owner=self._incarnation, place=index)
-            found.append(None if page is None else Copy(page.sequence, page.body))
+        found = yield from self._read_copies()
         chosen = choose(found)
         image = None if chosen is None else decode(chosen.image)
         if chosen is None or image is None:
@@ -71,22 +70,43 @@ class SuperblockFile:
                 f"disk lost: {SUPERBLOCK_FILE}: no two of its {COPIES} copies are intact and agree (damaged at "
                 f"offsets: {damaged or 'none'}); replace this replica by one with a new id, never by a format"
             )
+        self._found = found
+        self._copy = chosen
+        return image
+
+    def heal(self) -> Job[None]:
+        """Make the image that was read the only one on disk; before any other write of any file (T-35)."""
+        chosen = self._copy
+        assert chosen is not None, "read comes first"
         # Copies that differ go first, while the two that carry the image stay as they are. Then all are
         # written as if new: after a failed flush, what we just read may never have reached the device.
-        for index, copy in enumerate(found):
+        for index, copy in enumerate(self._found):
             if copy != chosen:
                 yield self._write_copy(index, chosen)
         yield Flush(SUPERBLOCK_FILE)
         yield from self._write_phases(chosen)
         # Past a torn newer image as well: its sequence number is never used for another one.
-        self._next_sequence = max(copy.sequence for copy in found if copy is not None) + 1
-        return image
+        self._next_sequence = max(copy.sequence for copy in self._found if copy is not None) + 1
+
+    def is_whole(self) -> Job[bool]:
+        """Read all four copies again; return whether each holds the present image (scrub)."""
+        found = yield from self._read_copies()
+        return all(copy == self._copy for copy in found)
 
     def write(self, image: Superblock) -> Job[None]:
         """Replace the image; durable when the job ends."""
         copy = Copy(self._next_sequence, encode(image))
         self._next_sequence += 1
+        self._copy = copy
         yield from self._write_phases(copy)
+
+    def _read_copies(self) -> Job[list[Copy | None]]:
+        found: list[Copy | None] = []
+        for index in range(COPIES):
+            data: bytes = yield Read(SUPERBLOCK_FILE, index * COPY_SIZE, COPY_SIZE)
+            page = open_page(data, magic=MAGIC, owner=self._incarnation, place=index)
+            found.append(None if page is None else Copy(page.sequence, page.body))
+        return found
 
     def _write_phases(self, copy: Copy) -> Job[None]:
         for pair in ((0, 1), (2, 3)):
@@ -136,6 +156,7 @@ def encode(image: Superblock) -> bytes:
         13: None if image.pending is None else _configuration_fields(image.pending),
         14: image.untrusted,
         15: image.retired,
+        16: image.anchor,
     }
     data = canonical.encode(fields)
     if len(data) > IMAGE_SIZE_MAX:
@@ -159,7 +180,7 @@ def _configuration_fields(configuration: Configuration) -> list[object]:
 
 
 def _read_superblock(value: object) -> Superblock:
-    fields = read_map(value, 16)
+    fields = read_map(value, 17)
     pinned = [read_list(item, 2) for item in read_list(fields[10])]
     return Superblock(
         cluster=read_bytes16(fields[0]),
@@ -178,6 +199,7 @@ def _read_superblock(value: object) -> Superblock:
         pending=None if fields[13] is None else read_configuration(fields[13]),
         untrusted=read_flag(fields[14]),
         retired=read_flag(fields[15]),
+        anchor=None if fields[16] is None else read_prepare_id(fields[16]),
     )
 
 

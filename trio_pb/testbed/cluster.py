@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,9 +38,14 @@ class NotReachedError(TrioPbError):
 
 
 class LocalCluster:
-    """Replicas 0..n-1; all methods refer to them by number."""
+    """Replicas 0..n-1; all methods refer to them by number. `flags` are more words for `trio-pb start`.
 
-    def __init__(self, directory: Path, replicas: int, name: str) -> None:
+    `module` is what understands them: the program itself, or one that runs the same server on a disk with faults.
+    """
+
+    def __init__(
+        self, directory: Path, replicas: int, name: str, *, flags: Sequence[str] = (), module: str = "trio_pb"
+    ) -> None:
         self.directory = directory
         self.name = name
         self.addresses = [f"127.0.0.1:{port}" for port in free_ports(replicas)]
@@ -55,8 +60,10 @@ class LocalCluster:
                     "--segment-mib",
                     str(SEGMENT_MIB),
                     "--stop-with-parent",
+                    *flags,
                     "--peers",
                     *(f"{peer}={address}" for peer, address in enumerate(self.addresses)),
+                    module=module,
                 ),
                 directory / f"replica-{replica}.log",
             )
@@ -236,14 +243,16 @@ class LocalCluster:
 
 
 @asynccontextmanager
-async def local_cluster(replicas: int = 3, *, name: str = "testbed") -> AsyncGenerator[LocalCluster, None]:
+async def local_cluster(
+    replicas: int = 3, *, name: str = "testbed", flags: Sequence[str] = (), module: str = "trio_pb"
+) -> AsyncGenerator[LocalCluster, None]:
     """A new cluster of `replicas` processes, all of them up and answering.
 
     However the block ends, no process and no file of the cluster is left.
     """
     directory = Path(tempfile.mkdtemp(prefix="trio-pb-"))
     try:
-        cluster = LocalCluster(directory, replicas, name)
+        cluster = LocalCluster(directory, replicas, name, flags=flags, module=module)
         try:
             await cluster.format()
             await cluster.start()

@@ -20,7 +20,7 @@ from trio_pb.testbed.formatting import REPLICAS_MAX
 from trio_pb.testbed.gate import Gate
 from trio_pb.testbed.proof import Placed, ReplicaProof, prove
 
-__all__ = ["DemoEvent", "DemoResult", "Watcher", "run_demo"]
+__all__ = ["DemoEvent", "DemoResult", "Load", "Watcher", "run_demo"]
 
 REPLICAS_MIN = 3
 ORDERS_MIN = 20  # All in all: enough for some of them to fall between any two events.
@@ -95,7 +95,7 @@ class DemoResult:
 
 
 @attrs.define
-class _Load:
+class Load:
     """The customers, and what they were told."""
 
     customers: int
@@ -208,7 +208,7 @@ async def run_demo(*, replicas: int, customers: int, orders: int, watcher: Watch
     async with local_cluster(replicas, name="demo") as cluster:
         await cluster.wait_primary()
         watcher.on_event(f"{replicas} replicas are up")
-        load = _Load(customers, orders, Gate(0), watcher)
+        load = Load(customers, orders, Gate(0), watcher)
         story = _Story(cluster, load.gate, total, watcher)
         async with connect(cluster.addresses) as client, trio.open_nursery() as nursery:
             nursery.start_soon(story.run)

@@ -75,6 +75,14 @@ class ReplicaProcess:
         await self.kill()
         raise ReplicaProcessError(f"{self.name} did not stop within {STOP_SECONDS_MAX:.0f} s of SIGTERM\n{self.tail()}")
 
+    async def wait(self) -> int:
+        """Wait until it ends by itself and return its exit code."""
+        assert self._process is not None
+        code = await self._process.wait()
+        if self._process.stdin is not None:
+            await self._process.stdin.aclose()
+        return code
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal and wait for nothing: SIGSTOP freezes it, SIGCONT lets it go on."""
         os.kill(self.pid, number)
@@ -108,6 +116,6 @@ class ReplicaProcess:
         return code
 
 
-def replica_command(*arguments: str) -> list[str]:
-    """The command line of this very program, whatever environment it runs in."""
-    return [sys.executable, "-m", "trio_pb", *arguments]
+def replica_command(*arguments: str, module: str = "trio_pb") -> list[str]:
+    """The command line of this very program, or another module of it, whatever environment it runs in."""
+    return [sys.executable, "-m", module, *arguments]

@@ -1,0 +1,279 @@
+"""Disks that decay, fail, fill up or stall, within what the protocol promises to survive (PROTOCOL 1, 7.4, 7.5).
+
+Two families. *Decay* changes what was flushed: rot, sectors that cannot be read, writes that go astray or
+nowhere, lost files. It is kept to a minority of the replicas, so that whatever committed keeps an intact
+copy on one that does not decay, and at each of them to one copy of the proofs, or the whole file, and to
+one copy of the superblock: both copies of the newest proof and the record itself would defeat a replica's
+testimony (7.4). *Failure* changes nothing that was flushed, and befalls anybody: an input/output error,
+after which the replica must stop; a full disk; one that stalls or is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from sim.choices import Choices, Key
+from sim.cluster import SimCluster
+from sim.disk import ALWAYS, SECTOR_SIZE, FakeDisk, Place
+from sim.replica import SimReplica
+from trio_pb.storage import proofs, superblock
+from trio_pb.storage.disk import Write
+from trio_pb.storage.journal import LOG_FOLDER, SPARE_FILE
+from trio_pb.storage.packs import CHECKPOINT_FOLDER
+from trio_pb.storage.proofs import PROOFS_FILE
+from trio_pb.storage.superblock import SUPERBLOCK_FILE
+
+__all__ = ["DISK_FAULTS", "Decay", "DiskFaults"]
+
+MS = 1000  # Microseconds.
+PAGE = 4096  # Writes of the journal begin on these.
+LOG, PACKS = f"{LOG_FOLDER}/", f"{CHECKPOINT_FOLDER}/"
+# Where decay strikes; a place that is named twice is struck twice as often.
+ZONES = (LOG, LOG, LOG, LOG, PACKS, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
+# What a sweep must have seen, as counted.
+DISK_FAULTS = (
+    *("rot", "unreadable sectors", "misdirected write", "lost write", "lost file"),
+    *("input/output error", "full disk", "stalled disk", "slow disk"),
+)
+
+
+@attrs.frozen
+class Decay:
+    """What may decay at one replica in one run, so that it never betrays what it promised (7.4)."""
+
+    replica: SimReplica
+    proof_copy: int  # Of every proof, this copy only.
+    superblock_copy: int
+
+    def covers(self, file: str, offset: int) -> bool:
+        """Whether a place may be damaged."""
+        if file == PROOFS_FILE:
+            return offset // proofs.COPY_DISTANCE == self.proof_copy
+        if file == SUPERBLOCK_FILE:
+            return offset // superblock.COPY_SIZE == self.superblock_copy
+        return file.startswith((LOG, PACKS)) and file != SPARE_FILE
+
+    @property
+    def disk(self) -> FakeDisk:
+        """Its disk."""
+        return self.replica.disk
+
+    def sectors(self, zone: str, pick: int) -> tuple[str, list[int]]:
+        """A file of `zone` and the sectors of it that hold something and may be damaged; none if it is empty."""
+        files = [file for file in self.disk.files(zone) if file != SPARE_FILE]
+        if not files:
+            return "", []
+        file = files[pick % len(files)]
+        return file, [it for it in self.disk.sectors_in_use(file) if self.covers(file, it * SECTOR_SIZE)]
+
+    def mark(self, zone: str, *, may_forget: bool = False) -> None:
+        """From now on this disk counts as damaged."""
+        facts = self.replica.world.watch.facts.disks[self.replica.number]
+        facts.is_damaged = True
+        facts.may_be_lost |= zone == SUPERBLOCK_FILE
+        facts.may_forget |= may_forget
+
+
+class DiskFaults:
+    """Makes the disks of a run fail as its plan says."""
+
+    def __init__(self, cluster: SimCluster, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
+        """`note(kind)` takes what happened; nothing happens any more once `is_over()`."""
+        self._cluster = cluster
+        self._choices: Choices = cluster.choices
+        self._note = note
+        self._is_over = is_over
+        count = len(cluster.replicas)
+        first = self._choices.number(("decay", "first"), 0, count - 1, 0)
+        decaying = min(cluster.shape.faults.disks.decaying, (count - 1) // 2)
+        self.decays = [self._decay(cluster.replicas[(first + index) % count]) for index in range(decaying)]
+
+    def plan(self) -> tuple[tuple[str, int, Callable[[int], None]], ...]:
+        """What is to happen: name, how often, and how."""
+        plan = self._cluster.shape.faults.disks
+        decay = (
+            ("rot", plan.rots, self._rot),
+            ("unreadable", plan.unreadable, self._fail_reads),
+            ("misdirect", plan.misdirected, self._misdirect),
+            ("lose write", plan.lost_writes, self._lose_write),
+            ("lose file", plan.lost_files, self._lose_file),
+        )
+        failure = (
+            ("io error", plan.io_errors, self._fail),
+            ("fill", plan.full_disks, self._fill),
+            ("stall", plan.stalls, self._stall),
+        )
+        return (*decay, *failure) if self.decays else failure
+
+    def heal(self) -> None:
+        """Nothing fails any more; what decayed stays so until it is written again."""
+        for replica in self._cluster.replicas:
+            disk = replica.disk
+            disk.divert = disk.fail_after = None
+            disk.is_full = False
+            replica.stalled_until, replica.slowness = 0, 1
+
+    def _decay(self, replica: SimReplica) -> Decay:
+        key: Key = ("decay", replica.number)
+        proof_copy = self._choices.number((*key, "proof copy"), 0, proofs.COPIES - 1, 0)
+        return Decay(replica, proof_copy, self._choices.number((*key, "superblock copy"), 0, superblock.COPIES - 1, 0))
+
+    def _victim(self, key: Key) -> Decay:
+        return self.decays[self._choices.number((*key, "who"), 0, len(self.decays) - 1, 0)]
+
+    def _zone(self, key: Key) -> str:
+        return ZONES[self._choices.number((*key, "zone"), 0, len(ZONES) - 1, 0)]
+
+    # --- Decay ------------------------------------------------------------------------------------
+
+    def _rot(self, index: int) -> None:
+        """Neighbouring sectors change by themselves."""
+        self._damage_sectors(("rot", index), "rot", lambda decay, file, sector: decay.disk.rot(file, sector))
+
+    def _fail_reads(self, index: int) -> None:
+        """Neighbouring sectors cannot be read: for a few times, or until they are written again."""
+        key: Key = ("unreadable", index)
+        reads = (ALWAYS, 1, 2)[self._choices.number((*key, "reads"), 0, 2, 0)]
+        self._damage_sectors(
+            key, "unreadable sectors", lambda decay, file, sector: decay.disk.make_unreadable(file, sector, reads)
+        )
+
+    def _damage_sectors(self, key: Key, kind: str, damage: Callable[[Decay, str, int], None]) -> None:
+        if self._is_over():
+            return
+        decay, zone, choices = self._victim(key), self._zone(key), self._choices
+        file, sectors = decay.sectors(zone, choices.number((*key, "file"), 0, 255, 0))
+        if not sectors:
+            return
+        first = choices.number((*key, "sector"), 0, 4095, 0) % len(sectors)
+        count = (1, 1, 4, 32)[choices.number((*key, "count"), 0, 3, 0)]
+        decay.mark(zone)
+        self._note(kind)
+        for sector in sectors[first : first + count]:
+            damage(decay, file, sector)
+        self._perhaps_restart(decay, key)
+
+    def _perhaps_restart(self, decay: Decay, key: Key) -> None:
+        """A restart reads everything: damage that nobody reads is harmless until scrubbing heals it."""
+        if decay.replica.is_up and self._choices.flag((*key, "restart"), 0.5):
+            decay.replica.crash(power=self._choices.flag((*key, "power"), 0.5))
+
+    def _misdirect(self, index: int) -> None:
+        """The next write to some file ends up elsewhere in it, or in a sibling; its own place keeps the old bytes."""
+        key: Key = ("misdirect", index)
+
+        def where(decay: Decay, step: Write) -> Place:
+            pick = self._choices.number((*key, "file"), 0, 255, 0)
+            page = self._choices.number((*key, "page"), 0, 255, 0)
+            if step.file in (PROOFS_FILE, SUPERBLOCK_FILE):
+                slot = step.offset + (1 + page % (proofs.SLOTS - 1)) * proofs.COPY_SIZE
+                low = decay.proof_copy * proofs.COPY_DISTANCE
+                is_proof = step.file == PROOFS_FILE
+                return Place(step.file, low + (slot - low) % (proofs.SLOTS * proofs.COPY_SIZE)) if is_proof else NOWHERE
+            files = decay.disk.files(LOG if step.file.startswith(LOG) else PACKS)
+            file = files[pick % len(files)] if files else step.file
+            pages = max(decay.disk.size_of(file) // PAGE, 1)
+            offset = page % pages * PAGE
+            return NOWHERE if (file, offset) == (step.file, step.offset) else Place(file, offset)
+
+        self._divert(key, "misdirected write", where)
+
+    def _lose_write(self, index: int) -> None:
+        """The next write to some file is acknowledged, flushed, and never on the medium."""
+        self._divert(("lose write", index), "lost write", lambda _decay, _step: NOWHERE)
+
+    def _divert(self, key: Key, kind: str, where: Callable[[Decay, Write], Place]) -> None:
+        if self._is_over():
+            return
+        decay, zone = self._victim(key), self._zone(key)
+        disk = decay.disk
+        skipped = self._choices.number((*key, "skipped"), 0, 7, 0)
+
+        def divert(step: Write) -> Place | None:
+            nonlocal skipped
+            if not step.file.startswith(zone) or not decay.covers(step.file, step.offset):
+                return None
+            if skipped:
+                skipped -= 1
+                return None
+            disk.divert = None
+            decay.mark(zone)
+            self._note(kind)
+            return where(decay, step)
+
+        disk.divert = divert
+
+    def _lose_file(self, index: int) -> None:
+        """A file vanishes: the proofs, a segment or all of the log, a pack or all of them."""
+        if self._is_over():
+            return
+        key: Key = ("lose file", index)
+        decay = self._victim(key)
+        disk = decay.disk
+        kind = self._choices.number((*key, "kind"), 0, 4, 0)
+        files = disk.files((PROOFS_FILE, LOG, LOG, PACKS, PACKS)[kind])
+        if not files:
+            return
+        if kind in (2, 3):
+            files = [files[self._choices.number((*key, "file"), 0, 255, 0) % len(files)]]
+        # Of the log, a single file may have been the last one.
+        decay.mark(files[0], may_forget=kind in (0, 1, 2))
+        self._note("lost file")
+        for file in files:
+            disk.lose_file(file)
+        self._perhaps_restart(decay, key)
+
+    # --- Failure ----------------------------------------------------------------------------------
+
+    def _anybody(self, key: Key) -> SimReplica:
+        replicas = self._cluster.replicas
+        return replicas[self._choices.number((*key, "who"), 0, len(replicas) - 1, 0)]
+
+    def _fail(self, index: int) -> None:
+        """One of the next writes and flushes fails."""
+        if not self._is_over():
+            key: Key = ("io error", index)
+            self._note("input/output error")
+            self._anybody(key).disk.fail_after = self._choices.number((*key, "steps"), 0, 12, 0)
+
+    def _fill(self, index: int) -> None:
+        """One disk, that of the primary, or all of them are full for a while."""
+        if self._is_over():
+            return
+        key: Key = ("fill", index)
+        chosen = self._choices.number((*key, "who"), 0, 3, 0)
+        everybody = self._cluster.replicas
+        primaries = [replica for replica in everybody if replica.is_primary]
+        victims = everybody if chosen == 3 else primaries[:1] if chosen == 2 and primaries else [self._anybody(key)]
+        self._note("full disk")
+        for replica in victims:
+            replica.disk.is_full = True
+        duration = self._choices.latency((*key, "long"), 50 * MS, self._cluster.shape.faults.disks.full_mean)
+        self._cluster.scheduler.after(duration, self._empty, victims)
+
+    def _empty(self, victims: list[SimReplica]) -> None:
+        for replica in victims:
+            replica.disk.is_full = False
+
+    def _stall(self, index: int) -> None:
+        """A disk does not answer for a while, or slowly."""
+        if self._is_over():
+            return
+        key: Key = ("stall", index)
+        replica, now = self._anybody(key), self._cluster.scheduler.now
+        duration = self._choices.latency((*key, "long"), 50 * MS, self._cluster.shape.faults.disks.stall_mean)
+        if self._choices.flag((*key, "slow"), 0.5):
+            self._note("slow disk")
+            replica.slowness = 30
+            self._cluster.scheduler.after(duration, self._hurry, replica)
+        else:
+            self._note("stalled disk")
+            replica.stalled_until = now + duration
+
+    def _hurry(self, replica: SimReplica) -> None:
+        replica.slowness = 1
+
+
+NOWHERE = Place(None, 0)

@@ -1,0 +1,539 @@
+"""Checkpoints: when, who agrees, what may go, who has diverged (PROTOCOL 9, R-GC)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+from tests.core.bench import Bench, chain, checkpoint_at, disk_of, id_at, primary, probe_at, state_at, statement
+from trio_pb.core.adverts import Adverts
+from trio_pb.core.config import Limits, Timeouts
+from trio_pb.core.messages import (
+    GENESIS_CHECKPOINT,
+    NO_PROBE,
+    CheckpointId,
+    Commit,
+    CommitOk,
+    GetChunk,
+    GetStartView,
+    Ping,
+    Probe,
+    Reject,
+    RejectCode,
+    StartView,
+)
+from trio_pb.core.ports import (
+    Apply,
+    CheckpointBegin,
+    CheckpointFailed,
+    CheckpointRetry,
+    Collect,
+    Fatal,
+    Query,
+    SuperblockWrite,
+)
+from trio_pb.core.prepare import Prepare
+
+LIMITS = Limits(checkpoint_interval_ops=8, wal_ops=32, probe_interval_ops=4)
+LOG = chain(60)
+WRONG = b"w" * 32
+
+
+def at(op: int) -> CheckpointId:
+    """The identity that the checkpoint after `op` of LOG must have."""
+    return checkpoint_at(LOG, op).id
+
+
+def wrong_at(op: int) -> CheckpointId:
+    """Another one."""
+    return CheckpointId(op, WRONG)
+
+
+def backup(replica: int = 1, *, voters: int = 3, held_back: tuple[type, ...] = (), ops: int = 0) -> Bench:
+    """A backup of replica 0's view that has applied `ops` of LOG."""
+    b = Bench(disk_of(replica, voters=voters), limits=LIMITS, held_back=held_back)
+    follow(b, ops)
+    return b
+
+
+def follow(b: Bench, ops: int, log: list[Prepare] = LOG) -> None:
+    """The primary sends everything up to `ops`, and then that it is committed."""
+    for prepare in log[b.head : ops]:
+        b.hear_prepare(prepare)
+    if ops:
+        b.hear_heartbeat(id_at(log, ops), commit=ops)
+
+
+def certified(b: Bench) -> int:
+    """What it believes to be certified."""
+    return b.replica.report().certified
+
+
+def wal_low(b: Bench) -> int:
+    """The lowest op that it can still serve."""
+    return b.replica.report().wal_low
+
+
+def begun(b: Bench) -> list[int]:
+    """Ops at which it froze its state."""
+    return [begin.state.op for begin in b.given(CheckpointBegin)]
+
+
+# --- When -----------------------------------------------------------------------------------------------
+
+
+def test_9_points_depend_on_the_op_only() -> None:
+    """However the ops arrive and commit, state is frozen after each multiple of the interval, and equal."""
+    one_by_one = backup()
+    for op in range(1, 21):
+        follow(one_by_one, op)
+    at_once = backup(2, ops=20)
+    expected = [state_at(LOG, op) for op in (8, 16)]
+    for b in (one_by_one, at_once):
+        assert [begin.state for begin in b.given(CheckpointBegin)] == expected
+
+
+def test_9_nothing_above_is_applied_before_the_state_is_frozen() -> None:
+    """The freeze stands between Apply(X) and Apply(X + 1) in the outputs."""
+    b = backup(ops=20)
+    order = [
+        output.op if isinstance(output, Apply) else -output.state.op
+        for output in b.outputs
+        if isinstance(output, Apply | CheckpointBegin)
+    ]
+    assert order == [*range(1, 9), -8, *range(9, 17), -16, *range(17, 21)]
+
+
+def test_9_only_one_is_in_progress() -> None:
+    """At the next multiple applying waits: back-pressure, until the one before is durable."""
+    b = backup(held_back=(CheckpointBegin,), ops=30)
+    assert (begun(b), b.applied) == ([8], 16)
+    b.complete(CheckpointBegin)
+    assert (begun(b), b.applied) == ([8, 16], 24)
+
+
+def test_9_a_restart_goes_on_from_its_checkpoint() -> None:
+    """It replays only what came after, freezes nothing twice and tells of the checkpoint that it has."""
+    b = backup(ops=20)
+    b.restart()
+    b.hear_heartbeat(id_at(LOG, 20), commit=20)
+    assert [apply.op for apply in b.given(Apply)] == [17, 18, 19, 20]
+    assert not begun(b)
+    assert b.sent(CommitOk)[-1].checkpoint == at(16)
+    follow(b, 24)
+    assert b.given(CheckpointBegin)[-1].state == state_at(LOG, 24)
+
+
+def test_9_sessions_stand_in_the_checkpoint() -> None:
+    """After a restart from it a replayed request gets its kept reply."""
+    a = primary(limits=LIMITS)
+    session = a.register()
+    for number in range(1, 8):
+        a.request(number, session=session)
+        a.commit_all()
+    assert begun(a) == [8]
+    rows = a.given(CheckpointBegin)[0].state.sessions
+    assert [(row.session, row.last_number, len(row.replies)) for row in rows] == [(session, 7, 7)]
+    a.restart()
+    assert a.applied == 8
+    assert not a.given(Apply)
+    assert a.replica.execution.sessions.rows() == rows
+
+
+# --- Advertising and certifying --------------------------------------------------------------------------
+
+
+def test_9_told_only_once_it_is_live() -> None:
+    """CheckpointDone -> superblock image -> advert: before, a crash would make the advert a lie."""
+    b = backup(ops=7)
+    b.held_back = (SuperblockWrite,)
+    follow(b, 9)
+    assert begun(b) == [8]
+    b.hear_heartbeat(id_at(LOG, 9), commit=9)
+    b.ping(0)
+    assert b.sent(CommitOk)[-1].checkpoint == GENESIS_CHECKPOINT
+    b.complete(SuperblockWrite)
+    assert (b.disk.superblock.checkpoint, b.disk.superblock.anchor) == (at(8), id_at(LOG, 8))
+    b.clear()
+    b.hear_heartbeat(id_at(LOG, 9), commit=9)
+    follow(b, 10)
+    b.run(10)
+    assert b.sent(CommitOk)[-1].checkpoint == at(8)
+    assert b.sent(Ping)[-1].position.checkpoint == at(8)
+
+
+TELLERS: dict[str, Callable[[Bench, int, CheckpointId], object]] = {
+    "ping": lambda b, peer, it: b.hear(peer, Ping(b.position(checkpoint=it))),
+    "pong": lambda b, peer, it: b.tell(peer, checkpoint=it),
+    "prepare_ok": lambda b, peer, it: b.ack(peer, checkpoint=it),
+    "commit_ok": lambda b, peer, it: b.hear(peer, CommitOk(0, None, it, NO_PROBE, True)),
+}
+
+
+@pytest.mark.parametrize("kind", TELLERS)
+def test_9_equal_adverts_of_a_quorum_certify(kind: str) -> None:
+    """Whatever message carries them; three of five here, and one that differs does not count."""
+    a = primary(voters=5, log=LOG[:9], limits=LIMITS)
+    tell = TELLERS[kind]
+    tell(a, 1, at(8))
+    tell(a, 1, at(8))
+    tell(a, 2, wrong_at(8))
+    tell(a, 3, at(8))
+    assert certified(a) == 0
+    tell(a, 4, at(8))
+    assert certified(a) == 8
+    assert a.disk.superblock.certified == at(8)
+
+
+def test_9_our_own_counts_too() -> None:
+    """One peer that made the same checkpoint is a quorum of three with us."""
+    b = backup(ops=9)
+    assert certified(b) == 0
+    b.tell(2, checkpoint=at(8))
+    assert certified(b) == 8
+
+
+def test_9_do_view_change_carries_adverts_and_certificates() -> None:
+    """A new primary learns both from what it is told."""
+    b = Bench(disk_of(1, view=1025, log_view=1024, log=LOG[:9], commit=9), limits=LIMITS)
+    message = attrs.evolve(statement(LOG[:9], log_view=1024, commit=9), checkpoint=at(8))
+    b.hear_statement(2, message)
+    assert certified(b) == 8
+    b = Bench(disk_of(1, view=1025, log_view=1024, log=LOG[:9], commit=9), limits=LIMITS)
+    b.hear_statement(2, attrs.evolve(message, checkpoint=GENESIS_CHECKPOINT, certified=at(8)))
+    assert certified(b) == 8
+
+
+def test_9_a_certificate_spreads_and_the_highest_wins() -> None:
+    """T-40: by ping, pong, commit and start_view; an older one changes nothing."""
+    b = backup()
+    b.hear(2, Ping(b.position(certified=at(8))))
+    assert certified(b) == 8
+    b.tell(2, certified=at(24))
+    b.hear_heartbeat(id_at(LOG, 0), certified=at(16))
+    assert certified(b) == 24
+    b.hear_heartbeat(id_at(LOG, 0), certified=at(32))
+    assert certified(b) == 32
+    b.hear_start_view(LOG[:1], view=1024, certified=at(40))
+    assert certified(b) == 40
+    assert b.disk.superblock.certified == at(40)
+    b.run(10)
+    assert b.sent(Ping)[-1].position.certified == at(40)
+
+
+def test_9_a_standby_does_not_certify() -> None:
+    """INV-26: its advert is not counted, its news of a certificate are."""
+    b = Bench(disk_of(1, standbys=(7,)), limits=LIMITS)
+    follow(b, 9)
+    b.tell(7, checkpoint=at(8))
+    assert certified(b) == 0
+    b.tell(7, certified=at(8))
+    assert certified(b) == 8
+
+
+def test_9_the_last_four_adverts_of_each_count() -> None:
+    """So two replicas need not be at the same checkpoint at the same time; but not for ever."""
+    adverts: Adverts[Probe] = Adverts()
+    told = [Probe(op, b"p" * 16) for op in range(8, 48, 8)]
+    for probe in told[:4]:
+        assert adverts.note(0, probe)
+        assert not adverts.note(0, probe)
+    assert adverts.count((0, 1), told[0]) == 1
+    adverts.note(0, told[4])
+    assert [adverts.by(0, probe.op) for probe in told] == [None, *told[1:]]
+
+
+def test_9_the_primary_tells_the_certificate_in_heartbeats_and_new_views() -> None:
+    """Cert rides in commit and start_view."""
+    a = primary(log=LOG[:9], limits=LIMITS)
+    a.tell(1, 2, checkpoint=at(8))
+    a.clear()
+    a.run(5)
+    a.hear(1, GetStartView(7))
+    assert {message.certified for message in a.sent(Commit)} == {at(8)}
+    assert {message.certified for message in a.sent(StartView)} == {at(8)}
+
+
+# --- Forgetting: R-GC --------------------------------------------------------------------------------------
+
+
+def collects(b: Bench) -> list[tuple[int, tuple[int, ...]]]:
+    """What it said may be freed: lowest op kept, checkpoints kept."""
+    return [(it.wal_low, tuple(kept.op for kept in it.keep)) for it in b.given(Collect)]
+
+
+def test_r_gc_frees_below_the_previous_certified_one() -> None:
+    """INV-25: the first certificate frees nothing; the second what stands below the first."""
+    b = backup(ops=9)
+    b.tell(2, checkpoint=at(8))
+    assert (certified(b), collects(b), wal_low(b)) == (8, [], 1)
+    follow(b, 17)
+    b.tell(2, checkpoint=at(16))
+    assert (collects(b), wal_low(b)) == ([(9, (8, 16))], 9)
+    follow(b, 25)
+    b.tell(2, checkpoint=at(24))
+    assert (collects(b)[-1], wal_low(b)) == ((17, (16, 24)), 17)
+    assert min(id_.op for id_ in b.disk.records) == 17
+    assert b.log_ids_above() == [prepare.id for prepare in LOG[16:25]]
+
+
+def test_r_gc_frees_nothing_above_our_own_checkpoint() -> None:
+    """The others are further: what we would replay after a restart stays, and what is not here is not kept."""
+    b = backup(held_back=(CheckpointBegin,), ops=9)
+    b.tell(2, certified=at(8))
+    b.tell(2, certified=at(16))
+    b.tell(2, certified=at(24))
+    assert wal_low(b) == 1
+    b.complete(CheckpointBegin)
+    assert (wal_low(b), collects(b)[-1]) == (9, (9, (8,)))
+
+
+def test_r_gc_frees_nothing_after_a_restart_before_the_next_certificate() -> None:
+    """Which one was certified before is not remembered; what the disk has of it stays."""
+    b = backup(ops=17)
+    b.tell(2, checkpoint=at(8))
+    b.tell(2, checkpoint=at(16))
+    b.restart()
+    b.hear_heartbeat(id_at(LOG, 17), commit=17)
+    b.tell(2, checkpoint=at(16), certified=at(16))
+    assert not b.given(Collect)
+    follow(b, 25)
+    b.tell(2, checkpoint=at(24))
+    assert collects(b) == [(17, (16, 24))]
+
+
+def test_r_gc_a_checkpoint_that_is_being_copied_is_kept() -> None:
+    """A pin lasts 3000 ticks from the last request for the checkpoint, or for a chunk by the same peer."""
+    b = backup(ops=17)
+    b.tell(2, checkpoint=at(8))
+    b.hear(2, GetChunk(at(8).digest, 0, 100))
+    b.run(20)
+    b.hear(2, GetChunk(WRONG, 0, 100))
+    for op in (16, 24, 32):
+        follow(b, op + 1)
+        b.tell(2, checkpoint=at(op))
+    assert collects(b)[-1] == (25, (8, 24, 32))
+    b.hear_heartbeat(id_at(LOG, 33), commit=33)
+    b.tick(2999)
+    assert collects(b)[-1] == (25, (8, 24, 32))
+    b.tick(1)
+    assert collects(b)[-1] == (25, (24, 32))
+
+
+def test_r_gc_a_peer_that_asks_for_an_unknown_chunk_pins_nothing() -> None:
+    """Only who named a manifest first copies a checkpoint."""
+    b = backup(ops=9)
+    b.hear(2, GetChunk(WRONG, 0, 100))
+    for op in (8, 16, 24):
+        follow(b, op + 1)
+        b.tell(2, checkpoint=at(op))
+    assert collects(b)[-1] == (17, (16, 24))
+
+
+def test_9_a_restart_after_collecting_knows_its_log() -> None:
+    """The log begins below the checkpoint as far as records link, so that those who lag are served."""
+    b = backup(ops=25)
+    for op in (8, 16, 24):
+        b.tell(2, checkpoint=at(op))
+    assert wal_low(b) == 17
+    b.restart()
+    assert (wal_low(b), b.head, b.applied) == (17, 25, 25)
+    assert b.log_ids_above() == [prepare.id for prepare in LOG[16:25]]
+
+
+# --- WAL_OPS -------------------------------------------------------------------------------------------------
+
+
+def test_9_the_primary_stops_at_certificate_plus_wal_ops() -> None:
+    """INV-15: the cluster cannot outrun a quorum's checkpoints; a certificate opens the way again."""
+    a = primary(limits=LIMITS)
+    session = a.register()
+    for number in range(1, 40):
+        a.request(number, session=session)
+        a.commit_all()
+    assert a.head == 32
+    frozen = {begin.state.op: begin.state for begin in a.given(CheckpointBegin)}
+    assert sorted(frozen) == [8, 16, 24, 32]
+    a.tell(1, checkpoint=a.replica.state.checkpoint)
+    assert certified(a) == 32
+    a.commit_all()
+    assert a.head > 32
+
+
+def test_9_a_backup_takes_no_more_than_wal_ops_above_a_checkpoint() -> None:
+    """PROTOCOL 5.2: what comes after is dropped, not acknowledged."""
+    b = backup(ops=0)
+    for prepare in LOG[:40]:
+        b.hear_prepare(prepare)
+    assert b.head == 32
+    b.tell(2, certified=at(8))
+    b.hear_prepare(LOG[32])
+    assert b.head == 40  # With what had waited above it.
+    b.hear_prepare(LOG[40])
+    assert b.head == 40
+
+
+# --- Failure ---------------------------------------------------------------------------------------------------
+
+
+def test_9_a_failed_checkpoint_is_tried_again() -> None:
+    """7.5: unfit meanwhile; the same frozen state is written after a while, and then all is well."""
+    b = backup(held_back=(CheckpointBegin, CheckpointRetry), ops=9)
+    b.pending.clear()
+    b.step(CheckpointFailed(8))
+    assert not b.is_fit()
+    b.run(499)
+    assert not b.given(CheckpointRetry)
+    b.tick()
+    assert [retry.op for retry in b.given(CheckpointRetry)] == [8]
+    b.disk.frozen = b.given(CheckpointBegin)[0].state
+    b.complete(CheckpointRetry)
+    assert b.is_fit()
+    assert b.disk.superblock.checkpoint == at(8)
+
+
+def test_9_a_checkpoint_that_fails_again_is_tried_again() -> None:
+    """As long as it takes; the next multiple waits."""
+    b = backup(held_back=(CheckpointBegin, CheckpointRetry), ops=30)
+    b.pending.clear()
+    for count in (1, 2, 3):
+        b.step(CheckpointFailed(8))
+        b.hear_heartbeat(id_at(LOG, 30), commit=30)
+        b.tick(500)
+        assert len(b.given(CheckpointRetry)) == count
+    assert (b.applied, begun(b)) == (16, [8])
+
+
+# --- Divergence -----------------------------------------------------------------------------------------------
+
+
+def diverge(b: Bench, op: int = 8) -> None:
+    """Both others made another checkpoint after `op`."""
+    b.tell(*b.replica.state.voters_but_self, checkpoint=wrong_at(op))
+
+
+def test_9_a_checkpoint_unlike_a_quorums_is_a_divergence() -> None:
+    """Untrusted, durably; the log's promises stay."""
+    b = backup(ops=17)
+    acked = b.acked
+    diverge(b)
+    assert b.disk.superblock.untrusted
+    assert b.replica.report().unfit == ("syncing", "untrusted")
+    assert b.acked == acked
+    b.hear_heartbeat(id_at(LOG, 17), commit=17)
+    ok = b.sent(CommitOk)[-1]
+    assert (ok.acked, ok.fit) == (id_at(LOG, 17), False)
+
+
+def test_9_a_probe_unlike_a_quorums_is_a_divergence() -> None:
+    """Long before a checkpoint; nothing more is applied on a wrong state."""
+    b = backup(ops=5)
+    b.tell(0, probe=probe_at(LOG, 4))
+    b.tell(2, probe=Probe(4, b"z" * 16))
+    assert b.is_fit()  # Two against one.
+    b.tell(0, probe=Probe(4, b"z" * 16))
+    assert b.disk.superblock.untrusted
+    b.clear()
+    follow(b, 12)
+    assert not b.given(Apply)
+    assert not begun(b)
+    assert b.acked == 12
+
+
+def test_9_a_wrong_state_never_becomes_a_checkpoint() -> None:
+    """The divergence was found while it was written."""
+    b = backup(held_back=(CheckpointBegin,), ops=9)
+    b.tell(0, 2, probe=Probe(8, b"z" * 16))
+    b.complete(CheckpointBegin)
+    assert b.disk.superblock.checkpoint == GENESIS_CHECKPOINT
+
+
+def test_9_acks_carry_the_newest_probe() -> None:
+    """At multiples of the probe's interval."""
+    b = backup(ops=11)
+    b.hear_heartbeat(id_at(LOG, 11), commit=11)
+    assert b.sent(CommitOk)[-1].probe == probe_at(LOG, 8)
+
+
+def test_9_a_certificate_unlike_our_checkpoint_is_a_divergence() -> None:
+    """Whichever of the two comes first, and whoever tells."""
+    b = backup(ops=9)
+    b.hear_heartbeat(id_at(LOG, 9), commit=9, certified=wrong_at(8))
+    assert b.disk.superblock.untrusted
+    b = backup()
+    b.hear_heartbeat(id_at(LOG, 0), certified=wrong_at(8))
+    follow(b, 9)
+    assert b.disk.superblock.untrusted
+
+
+def test_9_a_diverged_primary_abdicates_and_answers_nothing_from_its_state() -> None:
+    """No reads, no requests, no replies."""
+    a = primary(log=LOG[:9], commit=9, limits=LIMITS)
+    assert a.applied == 9
+    diverge(a)
+    assert a.has_abdicated()
+    a.clear()
+    a.read(1)
+    a.answer_heartbeat(1, 2, round_=1)
+    a.run(20)
+    assert not a.given(Query)
+    assert [answer.code for answer in a.told() if isinstance(answer, Reject)] == [RejectCode.BUSY]
+
+
+def test_10_2_an_untrusted_backup_refuses_reads() -> None:
+    """Its state is not what the log says."""
+    b = backup(ops=9)
+    diverge(b)
+    b.clear()
+    b.read(1, here=True)
+    assert [answer.code for answer in b.told() if isinstance(answer, Reject)] == [RejectCode.BUSY]
+
+
+def test_9_untrusted_survives_a_restart() -> None:
+    """It applies nothing and serves nothing until its state was replaced."""
+    b = Bench(disk_of(1, log=LOG[:17], commit=17, checkpoint=16, untrusted=True), limits=LIMITS)
+    b.hear_heartbeat(id_at(LOG, 17), commit=17)
+    assert (b.applied, b.is_fit()) == (16, False)
+    assert not b.given(Apply)
+    assert b.acked == 17
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_9_a_second_mismatch_is_fatal(is_restarted: bool) -> None:
+    """This machine, or this program, does not compute as the others do."""
+    b = backup(ops=9)
+    diverge(b)
+    if is_restarted:
+        b.restart()
+    kept = checkpoint_at(LOG, 16)
+    follow(b, 17)
+    b.tell(0, 2, certified=kept.id, checkpoint=kept.id)
+    b.tick(20)
+    b.serve(kept)
+    assert (b.applied, b.disk.superblock.untrusted) == (17, False)
+    b.tell(0, 2, checkpoint=CheckpointId(8, b"v" * 32), probe=Probe(8, b"v" * 16))
+    assert not b.given(Fatal)  # What we told of the old state does not count any more.
+    follow(b, 25)
+    diverge(b, 24)
+    assert {fatal.code for fatal in b.given(Fatal)} == {"divergence"}
+
+
+def test_9_when_nobody_agrees_all_stop() -> None:
+    """G6: stopping beats guessing."""
+    b = backup(ops=9)
+    b.tell(0, checkpoint=CheckpointId(8, b"0" * 32))
+    assert not b.given(Fatal)
+    b.tell(2, checkpoint=CheckpointId(8, b"2" * 32))
+    assert [fatal.code for fatal in b.given(Fatal)] == ["divergence"]
+
+
+def test_9_a_lone_replica_certifies_its_own() -> None:
+    """N = 1: its log stays bounded too."""
+    timeouts = Timeouts()
+    a = primary(voters=1, limits=LIMITS, timeouts=timeouts)
+    session = a.register()
+    for number in range(1, 30):
+        a.request(number, session=session)
+    assert (certified(a), wal_low(a)) == (24, 17)

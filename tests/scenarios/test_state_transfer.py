@@ -1,0 +1,166 @@
+"""State transfer: a replica that lags too far copies a certified checkpoint (PROTOCOL 8.2, A.5)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import attrs
+import pytest
+
+from sim.network import Payload
+from sim.scenario import Cluster
+from sim.shape import Shape
+from sim.stage import Letter
+from trio_pb.core.config import Limits
+from trio_pb.core.messages import ChunkPiece
+
+INTERVAL = 8
+SHAPE = Shape(
+    limits=Limits(batch_requests_max=1, checkpoint_interval_ops=INTERVAL, wal_ops=4 * INTERVAL, pipeline_max=4)
+)
+
+
+def _lagging(c: Cluster, *, ops: int = 60) -> str:
+    """A backup that was away while the others forgot what it lacks; it is still cut off."""
+    b = c.names[1]
+    c.order("laptop first", customer=1).expect_reply()
+    c.isolate(b)
+    for number in range(ops):
+        c.order(f"laptop {number}", customer=number).expect_reply()
+    c.run_for(20)
+    return b
+
+
+def _transferred(c: Cluster, count: int = 1) -> None:
+    c.run_until(lambda: c.count("state_transferred") >= count, "the state to be copied")
+
+
+def test_a_5_lagging_replica_copies_state_while_orders_go_on() -> None:
+    """A.5: what it lacks is gone; it copies a checkpoint and slows nobody down."""
+    c = Cluster(shape=SHAPE)
+    b = _lagging(c)
+    entered = c.view_changes
+    c.heal()
+    for number in range(20):
+        assert c.order(f"laptop meanwhile {number}", customer=number).expect_reply().ticks < 20
+    _transferred(c)
+    c.expect_same_state()
+    assert c.view_changes == entered
+    c.run_until(lambda: "syncing" not in c.replica(b).state.unfit, "the replica to be fit")
+
+
+def test_a_5_chunks_survive_a_crash_in_the_middle() -> None:
+    """A.5: crash and restart during the transfer: what was stored is not fetched again."""
+    c = Cluster(shape=attrs.evolve(SHAPE, limits=attrs.evolve(SHAPE.limits, chunk_requests_max=1)))
+    b = _lagging(c)
+    c.heal()
+    c.delay(2, "ChunkPiece")
+    c.run_until(lambda: c.replica(b).counted("chunks_stored") >= 8, "a few chunks")
+    c.crash(b, power=True)
+    c.restart(b)
+    _transferred(c)
+    again = c.copy("ChunkPiece", dst=b)
+    c.expect_same_state()
+    assert not again.letters
+    missing: list[int] = []
+    for event in c.sim.events:
+        if event[1] == "sync_chunks":
+            name, count = cast("tuple[str, int]", event[3])
+            assert name == "missing"
+            missing.append(count)
+    assert missing[-1] <= missing[0] - 8
+
+
+def test_8_2_bytes_that_are_not_the_chunk_are_refused() -> None:
+    """8.2: a piece whose digest is wrong is thrown away and fetched from another peer."""
+    c = Cluster(shape=SHAPE)
+    a = c.names[0]
+    b = _lagging(c)
+
+    def is_from_the_primary(letter: Letter) -> bool:
+        message = letter.message
+        assert isinstance(message, ChunkPiece)
+        wrong = attrs.evolve(message, data=bytes(len(message.data)))
+        c.sim.deliver(
+            Letter(
+                letter.source, letter.destination, Payload(wrong, letter.payload.envelope, letter.payload.connection)
+            )
+        )
+        return True
+
+    c.change("ChunkPiece", is_from_the_primary, src=a, dst=b)
+    c.heal_partitions()
+    _transferred(c)
+    assert c.replica(b).counted("chunks_refused") > 0
+    c.expect_same_state()
+
+
+def test_8_2_two_sources_one_rotten() -> None:
+    """8.2: one peer's checkpoint is damaged: it says so, and the other one has it all."""
+    c = Cluster(shape=SHAPE)
+    b = _lagging(c)
+    rotten = c.names[2]
+    manifest = c.disk(rotten).found.checkpoints.manifest(c.disk(rotten).checkpoint)
+    assert manifest is not None
+    c.disk(rotten).rot_chunks(*(chunk.digest for chunk in manifest.manifest.chunks))
+    gone = c.copy("Gone", src=rotten, dst=b)
+    c.heal_partitions()
+    _transferred(c)
+    assert gone.letters
+    c.expect_same_state()
+
+
+@pytest.mark.parametrize("stored", [0, 4, 10])
+def test_8_2_view_change_during_a_transfer(stored: int) -> None:
+    """8.2, 4: the primary dies while a backup copies; the backup helps to elect, and the copy goes on."""
+    c = Cluster(shape=SHAPE)
+    a = c.names[0]
+    b = _lagging(c)
+    c.heal()
+    c.delay(3, "ChunkPiece")
+    c.run_until(lambda: c.replica(b).counted("chunks_stored") >= stored, "some chunks")
+    c.crash(a)
+    c.await_primary()
+    c.order("laptop").expect_reply()
+    c.restart(a)
+    _transferred(c)
+    c.expect_same_state()
+
+
+def test_8_2_transfer_during_a_view_change() -> None:
+    """8.2, 4: a copy is complete while a view is being installed: one after the other, and neither is lost."""
+    c = Cluster(shape=SHAPE)
+    a = c.names[0]
+    b = _lagging(c)
+    held = c.hold("ChunkPiece", dst=b)
+    c.heal_partitions()
+    c.run_until(lambda: bool(held.letters), "the first piece")
+    start_views = c.hold("StartView", dst=b)
+    c.crash(a)
+    c.run_until(lambda: bool(start_views.letters) or bool(c.primaries()), "the next view")
+    held.release()
+    c.run_for(5)
+    start_views.release()
+    c.restart(a)
+    _transferred(c)
+    c.order("laptop").expect_reply()
+    c.expect_same_state()
+
+
+@pytest.mark.parametrize("steps", range(0, 120, 12))
+def test_8_2_crash_at_any_step_of_a_transfer(steps: int) -> None:
+    """8.2: power fails between the first chunk and after the image that makes the copy ours: old state, or new."""
+    c = Cluster(shape=SHAPE)
+    b = _lagging(c)
+    held = c.hold("ChunkPiece", dst=b)
+    c.heal_partitions()
+    c.run_until(lambda: bool(held.letters), "the first piece")
+    c.crash_in_disk_work(b, steps, power=False)
+    held.release()
+    c.run_until(lambda: not c.is_up(b) or c.count("state_transferred") > 0, "the crash")
+    if not c.is_up(b):
+        c.replica(b).replica.disk = c.replica(b).replica.disk.after_power_cut()
+        c.restart(b)
+    c.spare(b)
+    c.order("laptop").expect_reply()
+    c.expect_same_state()

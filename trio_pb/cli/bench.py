@@ -1,0 +1,188 @@
+"""`trio-pb bench`: what a replica takes for its work, on this machine and this disk, with the code that ships."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+from cyclopts import App
+from rich.progress import Progress, TaskID
+
+from trio_pb import __version__
+from trio_pb.cli.output import Flag, errors, new_table, print_json, print_table, progress_bar
+from trio_pb.testbed.bench.figures import StepTimes, StorageFigures, Target, targets_of
+from trio_pb.testbed.bench.storage import Plan, run_storage
+
+__all__ = ["app"]
+
+app = App(name="bench", help="Measure a replica on this machine.")
+
+CUSTOMERS = 1_000_000
+
+STEP_WORDS = {
+    "freeze": "freeze the state",
+    "sort": "sort out what changed",
+    "encode": "encode a slice",
+    "manifest": "encode the manifest",
+    "apply": "apply an op meanwhile",
+    "collection": "collect garbage, in any of these",
+    "loop": "any step of the loop meanwhile",
+    "decode": "decode a slice",
+    "adopt": "adopt a state",
+    "apply_after_adopt": "apply an op after that",
+}
+
+
+class _Screen:
+    """A bar for each phase on a terminal, else a line."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._name = ""
+        self._task: TaskID | None = None
+
+    def watch(self, name: str, done: int, total: int) -> None:
+        if name != self._name:
+            self.finish()
+            self._name = name
+            self._task = self._bar.add_task(name, total=None, note="")
+            if self._bar.disable:
+                print(f"measuring: {name}", file=sys.stderr)
+        if total and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+
+    def finish(self) -> None:
+        """The last phase is over."""
+        if self._task is not None:
+            total = self._bar.tasks[self._task].total or 1
+            self._bar.update(self._task, completed=total, total=total)
+
+
+@app.command
+def storage(*, customers: int = CUSTOMERS, directory: Path | None = None, json: Flag = False) -> None:
+    """Measure restart, checkpoints, memory and state transfer.
+
+    A replica fills a directory with orders, and each question is asked of it by a process of its own. With a
+    million customers that takes some minutes, 1 GiB of disk and as much memory. A target that is missed is
+    told and is no failure; the targets are meant for a million customers on an idle machine.
+
+    Args:
+        customers: How many; everything else follows.
+        directory: Where to make the directory for all files, which is removed in the end; it decides which disk is
+            measured. By default the system's directory for temporary files.
+        json: Print one JSON object.
+    """
+    plan = Plan(customers)
+    with _ended_by_signals(), progress_bar(errors()) as bar:
+        screen = _Screen(bar)
+        load_before = os.getloadavg()[0]
+        found = run_storage(plan, directory, screen.watch)
+        screen.finish()
+    if json:
+        print_json(_fields(found, load_before))
+    else:
+        _print(found, load_before)
+
+
+@contextmanager
+def _ended_by_signals() -> Generator[None]:
+    """SIGTERM and SIGHUP end a benchmark like Ctrl-C does: its processes and files go first."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _machine_fields(load_before: float) -> dict[str, object]:
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "load_before": round(load_before, 2),
+        "load_after": round(os.getloadavg()[0], 2),
+    }
+
+
+def _fields(found: StorageFigures, load_before: float) -> dict[str, object]:
+    figures: dict[str, object] = attrs.asdict(found, value_serializer=_rounded)
+    targets = [
+        {**attrs.asdict(target, value_serializer=_rounded), "reached": target.reached} for target in targets_of(found)
+    ]
+    return {"machine": _machine_fields(load_before), **figures, "targets": targets}
+
+
+def _rounded(_owner: object, _field: object, value: object) -> object:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _print(found: StorageFigures, load_before: float) -> None:
+    machine = _machine_fields(load_before)
+    print(f"{found.customers} customers, a checkpoint every {found.interval_ops} ops")
+    print(
+        f"{machine['system']}, {machine['cores']} cores, Python {machine['python']}, "
+        f"load {machine['load_before']} before and {machine['load_after']} after"
+    )
+    flush = found.flush
+    print(f"4 KiB and fdatasync: median {flush.p50_ms:.3f} ms, p99 {flush.p99_ms:.3f} ms of {flush.count}")
+    print()
+    for line in _sentences(found):
+        print(line)
+    for title, steps in (("checkpoints", found.service.steps), ("state transfer", found.transfer.steps)):
+        print()
+        table = new_table(f"steps of the loop: {title}", "steps", "median", "p99", "longest", "processor time")
+        for kind, words in STEP_WORDS.items():
+            if kind in steps:
+                table.add_row(words, *_step_cells(steps[kind]))
+        print_table(table)
+    print()
+    table = new_table("target", "figure", "limit", "times fdatasync", "reached")
+    for target in targets_of(found):
+        table.add_row(*_target_cells(target, flush.p50_ms))
+    print_table(table)
+
+
+def _sentences(found: StorageFigures) -> list[str]:
+    load, restart, service = found.load, found.restart, found.service
+    memory, transfer = found.memory, found.transfer
+    return [
+        f"load      {load.orders} orders in {load.seconds:.1f} s, "
+        f"{1e6 * load.seconds / load.orders:.0f} us each; head {load.head}",
+        f"restart   {restart.ready_seconds:.2f} s (processor {restart.ready_cpu_seconds:.2f} s): "
+        f"{restart.open_seconds:.2f} s ({restart.open_cpu_seconds:.2f} s) to open and load the checkpoint, "
+        f"{restart.replay_seconds:.2f} s to replay {restart.ops} ops with {restart.orders} orders, "
+        f"with {restart.checkpoints} checkpoints on the way",
+        f"bytes     {_mib(load.checkpoint_bytes)} for a checkpoint with everything new; after 1 % of the customers "
+        f"{_mib(service.clustered.bytes)} ({service.clustered.ratio:.1%}) when clustered, "
+        f"{_mib(service.uniform.bytes)} ({service.uniform.ratio:.1%}) when anywhere",
+        f"memory    {memory.loaded_mib:.0f} MiB with all customers, {memory.before_mib:.0f} MiB before, "
+        f"{memory.peak_mib:.0f} MiB at most",
+        f"transfer  {_mib(transfer.moved_bytes)} of {_mib(transfer.full_bytes)} for {transfer.lacking} of "
+        f"{transfer.chunks} chunks; installed in {transfer.install_seconds:.1f} s",
+    ]
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.2f} MiB"
+
+
+def _step_cells(steps: StepTimes) -> tuple[str, ...]:
+    times = (steps.p50_ms, steps.p99_ms, steps.max_ms, steps.cpu_max_ms)
+    return str(steps.count), *(f"{time:.2f} ms" for time in times)
+
+
+def _target_cells(target: Target, flush_ms: float) -> tuple[str, ...]:
+    milliseconds = {"s": 1e3, "ms": 1.0}.get(target.unit)
+    ratio = f"{target.value * milliseconds / flush_ms:.0f}" if milliseconds else ""
+    figure, limit = f"{target.value:.2f} {target.unit}", f"< {target.limit:g} {target.unit}"
+    return target.name, figure, limit, ratio, "reached" if target.reached else "NOT reached"
