@@ -117,16 +117,17 @@ class CommittedIsHeldByQuorum(Oracle):
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
-        self._said: dict[int, PrepareId] = {}  # Replica -> what it acknowledged last.
+        # Replica -> what it ever acknowledged: after its disk decayed it acknowledges less than before.
+        self._said: dict[int, set[PrepareId]] = {}
 
     def on_prepare_ok(self, replica: int, _: Send, message: PrepareOk) -> None:
         """Remember."""
-        self._said[replica] = message.acked
+        self._said.setdefault(replica, set()).add(message.acked)
 
     def on_commit_ok(self, replica: int, _: Send, message: CommitOk) -> None:
         """The same in the answer to a heartbeat."""
         if message.acked is not None:
-            self._said[replica] = message.acked
+            self._said.setdefault(replica, set()).add(message.acked)
 
     def on_committed(self, replica: int, first: int, last: int) -> None:
         """Count disks; holding the last op of a chain is holding all below it."""
@@ -142,11 +143,13 @@ class CommittedIsHeldByQuorum(Oracle):
             )
 
     def _has_held(self, replica: int, newest: PrepareId) -> bool:
-        said = self._said.get(replica)
-        if said is None or said.op < newest.op or not self.facts.disks[replica].is_damaged:
+        if not self.facts.disks[replica].is_damaged:
             return False
-        chain = self.facts.chain(said, newest.op - 1)
-        return chain is not None and chain[0] == newest.checksum
+        for said in sorted(self._said.get(replica, ())):
+            chain = self.facts.chain(said, newest.op - 1) if said.op >= newest.op else None
+            if chain is not None and chain[0] == newest.checksum:
+                return True
+        return False
 
 
 class NewLogKeepsCommitted(Oracle):

@@ -59,6 +59,16 @@ def test_8_2_an_op_that_somebody_has_is_pulled() -> None:
     assert b.sent(GetPrepares)
 
 
+def test_8_2_an_op_that_the_primary_cannot_name_any_more() -> None:
+    """Above our head only the primary names ops; that another still has the record helps nobody."""
+    b = backup(ops=4)
+    kept = kept_at(16)
+    b.tell(0, checkpoint=kept.id, wal_low=9)
+    b.tell(2, checkpoint=kept.id, wal_low=1)
+    b.hear_heartbeat(id_at(LOG, 20), commit=20, commit_checksum=id_at(LOG, 20).checksum, certified=kept.id)
+    assert is_syncing(b)
+
+
 def test_8_2_the_dead_do_not_count_as_sources() -> None:
     """Who has not answered for long serves nobody."""
     b = backup(ops=4)

@@ -20,6 +20,7 @@ from trio_pb.core.messages import (
     Reply,
     Request,
     ServerMessage,
+    Status,
     StatusGet,
     StatusReport,
 )
@@ -74,9 +75,13 @@ class LocalCluster:
         return self.directory / f"replica-{replica}"
 
     async def start(self, *replicas: int) -> None:
-        """Start servers and return when each is ready."""
+        """Start servers and return when each is ready, and, when all of them run, born."""
         for replica in replicas:
             self.running[replica] = await self._nursery.start(self._serve, replica)
+        if len(self.running) == len(self.replicas):
+            # Before that nobody can be done without: whoever dies now leaves the others unborn.
+            for running in self.running.values():
+                await running.info.wait_until(partial(_is_born, running.info))
 
     async def kill(self, replica: int) -> None:
         """Cancel a server: no farewell."""
@@ -150,6 +155,10 @@ class LocalCluster:
         if running is None:
             raise ConnectionRefusedError(f"{address} is not running")
         return await dial_tcp(running.info.address)
+
+
+def _is_born(info: ServerInfo) -> bool:
+    return info.report().status is not Status.UNBORN
 
 
 @asynccontextmanager

@@ -62,9 +62,9 @@ async def test_interrupted_import_goes_on(tmp_path: Path, end: signal.Signals) -
     with trio.fail_after(SECONDS_MAX):
         async with local_cluster(3) as cluster:
             await cluster.wait_primary()
-            command = replica_command("order", "import", str(path), "--rate", "300", "--addresses", *cluster.addresses)
+            command = replica_command("order", "import", str(path), "--rate", "100", "--addresses", *cluster.addresses)
             process = await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            await wait_placed(cluster, 150)
+            await wait_placed(cluster, 50)
             process.send_signal(end)
             assert await process.wait() == (-signal.SIGKILL if end is signal.SIGKILL else 130)
 

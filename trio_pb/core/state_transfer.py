@@ -104,6 +104,9 @@ class StateTransfer:
         needed = self._first_missing()
         if needed is None:
             return False
+        # Above our head only the primary can name what stands there, whoever else still has it.
+        if needed > state.log.head and state.is_backup and needed < self._peers.table[state.primary].wal_low:
+            return True
         lows = [self._peers.table[peer].wal_low for peer in self._peers.sources()]
         return bool(lows) and needed < min(lows)
 

@@ -161,6 +161,22 @@ class LocalCluster:
                 await trio.sleep(POLL_SECONDS)
         raise ReplicaProcessError(f"{process.name} does not answer after {WAIT_SECONDS:.0f} s\n{process.tail()}")
 
+    async def wait_born(self) -> None:
+        """Wait until all know one another: before that a cluster cannot do without any of its members.
+
+        Raises:
+            NotReachedError: some are not, after `WAIT_SECONDS`.
+        """
+        statuses: dict[int, StatusReport] = {}
+        with trio.move_on_after(WAIT_SECONDS):
+            while True:
+                statuses = await self.statuses()
+                seen = [status.status for status in statuses.values()]
+                if len(seen) == len(self.replicas) and Status.UNBORN not in seen:
+                    return
+                await trio.sleep(POLL_SECONDS)
+        raise NotReachedError(f"not all replicas are born after {WAIT_SECONDS:.0f} s\n{self.describe(statuses)}")
+
     async def wait_primary(self, *, besides: int | None = None) -> int:
         """Wait until a replica other than `besides` leads, and return its number.
 
@@ -246,7 +262,7 @@ class LocalCluster:
 async def local_cluster(
     replicas: int = 3, *, name: str = "testbed", flags: Sequence[str] = (), module: str = "trio_pb"
 ) -> AsyncGenerator[LocalCluster, None]:
-    """A new cluster of `replicas` processes, all of them up and answering.
+    """A new cluster of `replicas` processes, all of them up, answering and born.
 
     However the block ends, no process and no file of the cluster is left.
     """
@@ -256,6 +272,7 @@ async def local_cluster(
         try:
             await cluster.format()
             await cluster.start()
+            await cluster.wait_born()
             yield cluster
         finally:
             # Also when we are being cancelled: processes are to die first, then their files go.
