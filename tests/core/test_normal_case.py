@@ -269,9 +269,12 @@ def test_5_2_a_prepare_of_another_cluster_is_ignored() -> None:
 def test_5_2_wal_ops_bounds_the_backup() -> None:
     """A backup drops what lies more than WAL_OPS above its checkpoint."""
     b = Bench(disk_of(1), limits=Limits(wal_ops=2, checkpoint_interval_ops=1))
-    for prepare in chain(3):
+    log = chain(3)
+    for prepare in log:
         b.hear_prepare(prepare)
     assert b.head == 2
+    b.hear_heartbeat(log[2].id)
+    assert not b.sent(GetPrepares), "what would be dropped is not asked for"
 
 
 # --- 5.3 Acknowledge, commit, apply --------------------------------------------------------------------

@@ -238,7 +238,7 @@ class Normal:
 
     def _append(self, prepare: Prepare) -> None:
         state = self.state
-        if prepare.op > max(state.checkpoint.op, state.certified.op) + state.limits.wal_ops:
+        if prepare.op > state.wal_high:
             return
         if prepare.parent != state.log.head_checksum:
             self._ask_start_view()

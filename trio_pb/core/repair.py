@@ -190,8 +190,10 @@ class Repair:
     def _ask_above_head(self, in_flight: set[int]) -> None:
         """Ask the primary for ops above our head, whose identities only it can tell."""
         head, limits = self.state.log.head, self.state.limits
-        # Not beyond what can wait for the gap to close: it would be thrown away and asked for again.
-        high = min(self.primary_head, head + min(limits.repair_wanted_max, limits.prepare_buffer_max))
+        # Not beyond what our log takes, or what can wait for the gap to close: it would be thrown away and asked
+        # for again, as fast as the network is.
+        room = min(limits.repair_wanted_max, limits.prepare_buffer_max)
+        high = min(self.primary_head, head + room, self.state.wal_high)
         wanted = [op for op in range(head + 1, high + 1) if op not in in_flight and op not in self.ahead]
         if wanted:
             self._send_wanted(self.state.primary, tuple((op, None) for op in wanted))

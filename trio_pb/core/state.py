@@ -142,6 +142,11 @@ class State:
         return self.log.base.op + 1
 
     @property
+    def wal_high(self) -> int:
+        """The highest op that a backup takes into its log: WAL_OPS above the newest checkpoint (PROTOCOL 5.2)."""
+        return max(self.checkpoint.op, self.certified.op) + self.limits.wal_ops
+
+    @property
     def fit(self) -> bool:
         """Whether we may be asked to lead."""
         return not self.unfit and self.status not in (Status.UNBORN, Status.AMNESIAC, Status.RETIRED)
