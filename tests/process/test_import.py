@@ -54,6 +54,11 @@ async def wait_placed(cluster: LocalCluster, count: int) -> None:
             await trio.sleep(0.01)
 
 
+def _heed_interrupts() -> None:
+    """Where the tests run in the background of a shell, children would ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 async def test_interrupted_import_goes_on(tmp_path: Path, end: signal.Signals) -> None:
     """The import is ended in the middle; the second run finishes it, the third finds nothing to do."""
@@ -63,7 +68,9 @@ async def test_interrupted_import_goes_on(tmp_path: Path, end: signal.Signals) -
         async with local_cluster(3) as cluster:
             await cluster.wait_primary()
             command = replica_command("order", "import", str(path), "--rate", "100", "--addresses", *cluster.addresses)
-            process = await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = await trio.lowlevel.open_process(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_heed_interrupts
+            )
             await wait_placed(cluster, 50)
             process.send_signal(end)
             assert await process.wait() == (-signal.SIGKILL if end is signal.SIGKILL else 130)
