@@ -70,7 +70,7 @@ $(READY): requirements.txt pyproject.toml
 
 requirements: $(READY)
 	@$(PIP) install pip-tools
-	@CUSTOM_COMPILE_COMMAND='make requirements' $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
+	@CUSTOM_COMPILE_COMMAND='make requirements' $(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-strip-extras \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  --output-file requirements.txt requirements.in
 
