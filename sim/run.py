@@ -1,22 +1,17 @@
-"""Run seeds: one at a time, or many over all cores; a failure names the command that replays it."""
+"""Run one seed from its first event to its last check; a failure names the command that replays it."""
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
 import os
-import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import attrs
 
-from sim.ambushes import AMBUSHES
 from sim.choices import Choices, Key
 from sim.cluster import SimCluster
-from sim.disk_faults import DISK_FAULTS
-from sim.faults import FaultInjector, draw_shape
+from sim.faults import FaultInjector
 from sim.oracles.facts import Violation
 from sim.oracles.linearizability import check_history
 from sim.oracles.liveness import (
@@ -27,21 +22,12 @@ from sim.oracles.liveness import (
     has_converged,
 )
 from sim.oracles.repaired import Repaired
+from sim.profiles import DEFAULT_PROFILE, PROFILES
 from sim.scheduler import TICK_US
 from sim.shape import Shape
 from sim.workload import Workload
 
-__all__ = ["Failure", "RunReport", "SweepReport", "replay_command", "run_seed", "sweep"]
-
-BLOCK_SEEDS = 50  # Seeds that a worker takes at once.
-SEEDS_PER_COLLECTION = 1  # Sixteen MB a run: more at once would not stay in the cache of a processor.
-
-# What a sweep of a few hundred seeds must have seen, as counted.
-EVENTS = (
-    *("messages lost", "messages duplicated", "messages spiked", "messages blocked"),
-    *("crashes", "power cut", "pause", "partition", "flip", "diverged", *AMBUSHES, *DISK_FAULTS),
-    *("became_primary", "ex_primary", "abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired"),
-)
+__all__ = ["Failure", "RunReport", "replay_command", "run_seed", "run_shape"]
 
 
 @attrs.frozen
@@ -59,6 +45,7 @@ class RunReport:
     """One run in numbers."""
 
     seed: int
+    profile: str
     replicas: int
     events: int
     steps: int
@@ -92,60 +79,24 @@ class RunReport:
     @property
     def command(self) -> str:
         """The command that replays this run."""
-        return replay_command(self.seed)
+        return replay_command(self.seed, self.profile)
 
 
-@attrs.define
-class SweepReport:
-    """Many runs in numbers."""
-
-    first_seed: int
-    seeds: int = 0
-    events: int = 0
-    steps: int = 0
-    committed: list[int] = attrs.field(factory=list[int])
-    counts: Counter[str] = attrs.field(factory=Counter[str])
-    failures: list[RunReport] = attrs.field(factory=list[RunReport])
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-
-    def add(self, report: RunReport) -> None:
-        """Take in one run."""
-        self.seeds += 1
-        self.events += report.events
-        self.steps += report.steps
-        self.committed.append(report.committed)
-        self.counts.update(report.counts)
-        if report.failure is not None:
-            self.failures.append(report)
-
-    @property
-    def committed_median(self) -> int:
-        """Median of the commits of a run."""
-        return sorted(self.committed)[len(self.committed) // 2] if self.committed else 0
-
-    @property
-    def never_happened(self) -> list[str]:
-        """What a sweep is for and this one never saw: it proves nothing about that."""
-        return [event for event in EVENTS if not self.counts[event]]
-
-    @property
-    def seeds_per_cpu_minute(self) -> float:
-        """Speed."""
-        return 60 * self.seeds / self.cpu_seconds if self.cpu_seconds else 0.0
-
-
-def replay_command(seed: int) -> str:
+def replay_command(seed: int, profile: str = DEFAULT_PROFILE) -> str:
     """The command that runs one seed again."""
-    return f"trio-pb sim run --seeds 1 --first-seed {seed}"
+    chosen = "" if profile == DEFAULT_PROFILE else f" --profile {profile}"
+    return f"trio-pb sim run --seeds 1 --first-seed {seed}{chosen}"
 
 
-def run_seed(
-    seed: int, recorded: Mapping[Key, int] | None = None, draw: Callable[[Choices], Shape] = draw_shape
-) -> RunReport:
-    """Run one seed, or its recorded choices, to the end; `draw` decides the circumstances."""
+def run_seed(seed: int, recorded: Mapping[Key, int] | None = None, profile: str = DEFAULT_PROFILE) -> RunReport:
+    """Run one seed, or its recorded choices, to the end; the profile decides what is drawn."""
     choices = Choices(seed, recorded)
-    cluster = SimCluster(choices, draw(choices))
+    return run_shape(choices, PROFILES[profile](choices), profile)
+
+
+def run_shape(choices: Choices, shape: Shape, profile: str = DEFAULT_PROFILE) -> RunReport:
+    """Run a world of a given shape to the end."""
+    cluster = SimCluster(choices, shape)
     failure: Failure | None = None
     try:
         _run(cluster)
@@ -157,7 +108,8 @@ def run_seed(
     counts["suffixes dropped"] = cluster.watch.suffixes_dropped
     counts.update({f"messages {name}": count for name, count in cluster.network.counts.items()})
     return RunReport(
-        seed=seed,
+        seed=choices.seed,
+        profile=profile,
         replicas=cluster.shape.replicas,
         events=cluster.scheduler.executed,
         steps=sum(replica.steps for replica in cluster.replicas),
@@ -216,57 +168,3 @@ def _failure(cluster: SimCluster, error: BaseException, rule: str) -> Failure:
     where = ", ".join(f"{os.path.basename(frame.filename)}:{frame.name}" for frame in ours[-1:])
     events = [" ".join(map(str, event)) for event in cluster.events[-40:]]
     return Failure(rule, str(error), where, "\n".join(events))
-
-
-def _run_block(block: tuple[int, int]) -> tuple[list[RunReport], float]:
-    """Worker: run seeds first..first+count-1."""
-    first, count = block
-    began = time.process_time()
-    # The cycles of a run are its whole world, to be collected between runs; what was there before them
-    # (modules, mostly) stays, so it need not be walked through each time.
-    gc.disable()
-    gc.freeze()
-    reports: list[RunReport] = []
-    for seed in range(first, first + count):
-        reports.append(run_seed(seed))
-        if len(reports) % SEEDS_PER_COLLECTION == 0:
-            gc.collect()
-    gc.unfreeze()
-    gc.enable()
-    return reports, time.process_time() - began
-
-
-def sweep(
-    first_seed: int,
-    seeds: int,
-    jobs: int = 2,
-    progress: Callable[[SweepReport], None] | None = None,
-    stop_after_failures: int | None = None,
-) -> SweepReport:
-    """Run `seeds` seeds from `first_seed` on over `jobs` processes; `progress` is told after each block."""
-    total = SweepReport(first_seed)
-    began = time.monotonic()
-    end = first_seed + seeds
-    block_size = max(1, min(BLOCK_SEEDS, seeds // max(1, jobs)))
-    blocks = [(first, min(block_size, end - first)) for first in range(first_seed, end, block_size)]
-
-    def note(reports: list[RunReport], cpu_seconds: float) -> bool:
-        for report in reports:
-            total.add(report)
-        total.cpu_seconds += cpu_seconds
-        total.wall_seconds = time.monotonic() - began
-        if progress is not None:
-            progress(total)
-        return stop_after_failures is not None and len(total.failures) >= stop_after_failures
-
-    if jobs <= 1:
-        for block in blocks:
-            if note(*_run_block(block)):
-                break
-    else:
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            for reports, cpu_seconds in pool.imap(_run_block, blocks):  # In order: reports are reproducible.
-                if note(reports, cpu_seconds):
-                    pool.terminate()
-                    break
-    return total

@@ -11,9 +11,9 @@ import pytest
 from sim.ambushes import AMBUSHES, Ambushes
 from sim.choices import Choices, Key
 from sim.cluster import SimCluster
-from sim.faults import draw_ambushed
+from sim.profiles import draw_ambushed
 from sim.replica import SimReplica
-from sim.run import run_seed
+from sim.run import run_shape
 from sim.scheduler import SECOND, TICK_US
 from sim.shape import Shape, WorkloadPlan
 from sim.workload import Workload
@@ -255,11 +255,9 @@ def test_nothing_is_sprung_after_the_faults_are_over(kind: int) -> None:
 
 
 def _sprung(seed: int, ambushes: int) -> Counter[str]:
-    def draw(choices: Choices) -> Shape:
-        shape = draw_ambushed(choices)
-        return attrs.evolve(shape, faults=attrs.evolve(shape.faults, ambushes=ambushes))
-
-    report = run_seed(seed, draw=draw)
+    choices = Choices(seed)
+    shape = draw_ambushed(choices)
+    report = run_shape(choices, attrs.evolve(shape, faults=attrs.evolve(shape.faults, ambushes=ambushes)))
     assert report.failure is None, report.failure
     return Counter({kind: report.counts[kind] for kind in AMBUSHES if report.counts[kind]})
 

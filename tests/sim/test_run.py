@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sim.choices import Choices
-from sim.faults import draw_shape
-from sim.run import RunReport, replay_command, run_seed, sweep
+from sim.farm import sweep
+from sim.profiles import draw_shape
+from sim.run import RunReport, replay_command, run_seed
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (3, 4)
@@ -40,6 +41,7 @@ def test_sweep_adds_up_and_names_the_replay_command() -> None:
     assert report.events == sum(run.events for run in runs)
     assert report.committed == [run.committed for run in runs]
     assert replay_command(3) == "trio-pb sim run --seeds 1 --first-seed 3"
+    assert replay_command(3, "ambush") == "trio-pb sim run --seeds 1 --first-seed 3 --profile ambush"
 
 
 def test_swarm_draws_every_kind_of_world() -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from sim.faults import draw_ambushed, draw_shape
 from sim.oracles.facts import Violation
+from sim.profiles import DEFAULT_PROFILE
 from sim.run import RunReport, run_seed
 from sim.scenario import Cluster
 from sim.shape import Shape
@@ -69,10 +69,12 @@ SEARCHED = range(300)  # Where seeds are looked for.
 
 def _first_failure(name: str, seeds: Iterable[int]) -> RunReport | None:
     """The first run that fails with the rule `name` taken out."""
-    draw = draw_ambushed if name in AMBUSHED else draw_shape
+    profile = "ambush" if name in AMBUSHED else DEFAULT_PROFILE
     with pytest.MonkeyPatch.context() as patch:
         MUTANTS[name](patch)
-        return next((run for run in (run_seed(seed, draw=draw) for seed in seeds) if run.failure is not None), None)
+        return next(
+            (run for run in (run_seed(seed, profile=profile) for seed in seeds) if run.failure is not None), None
+        )
 
 
 @pytest.mark.parametrize(("name", "seeds"), sorted({**SWARM, **AMBUSHED}.items()))
@@ -80,7 +82,7 @@ def test_mutant_is_caught(name: str, seeds: tuple[int, ...]) -> None:
     """Some seed fails with the rule taken out, and passes with it in place."""
     failed = _first_failure(name, seeds)
     assert failed is not None
-    again = run_seed(failed.seed, draw=draw_ambushed if name in AMBUSHED else draw_shape)
+    again = run_seed(failed.seed, profile=failed.profile)
     assert again.failure is None, again.failure
 
 

@@ -7,7 +7,9 @@ from textwrap import fill
 
 from cyclopts import App
 
-from sim.run import RunReport, SweepReport, replay_command, sweep
+from sim.farm import SweepReport, sweep
+from sim.profiles import DEFAULT_PROFILE, PROFILES
+from sim.run import RunReport
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
 from trio_pb.errors import ConfigError
 
@@ -30,7 +32,14 @@ TOTALS = {
 
 
 @app.command
-def run(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, json: Flag = False) -> int:
+def run(
+    *,
+    seeds: int = SEEDS,
+    first_seed: int = 1,
+    profile: str = DEFAULT_PROFILE,
+    jobs: int | None = None,
+    json: Flag = False,
+) -> int:
     """Run clusters under faults, and check every invariant.
 
     Loss, delay, duplication, reordering, partitions, pauses and crashes: what happens in a run follows from
@@ -39,6 +48,7 @@ def run(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, jso
     Args:
         seeds: How many to run; it stops after 10 failures.
         first_seed: The first of them; the others follow it.
+        profile: What may happen in a run: all, or ambush.
         jobs: Processes to run them in. By default one per core.
         json: Print one JSON object.
     """
@@ -46,6 +56,8 @@ def run(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, jso
         raise ConfigError(f"--seeds {seeds}: must be at least 1")
     if first_seed < 0:
         raise ConfigError(f"--first-seed {first_seed}: must not be negative")
+    if profile not in PROFILES:
+        raise ConfigError(f"--profile {profile}: there is no such profile; choose one of {', '.join(PROFILES)}")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: must be at least 1")
     with progress_bar(errors()) as bar:
@@ -56,7 +68,7 @@ def run(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, jso
             bar.update(task, completed=report.seeds, note=note)
 
         workers = min(jobs or os.cpu_count() or 1, seeds)
-        report = sweep(first_seed, seeds, workers, show, FAILURES_MAX)
+        report = sweep(first_seed, seeds, workers, show, FAILURES_MAX, profile)
     if json:
         print_json(_fields(report))
     else:
@@ -67,6 +79,7 @@ def run(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, jso
 def _fields(report: SweepReport) -> dict[str, object]:
     return {
         "first_seed": report.first_seed,
+        "profile": report.profile,
         "seeds": report.seeds,
         "failed": len(report.failures),
         "failures": [_failure_fields(run) for run in report.failures],
@@ -87,7 +100,7 @@ def _failure_fields(run: RunReport) -> dict[str, object]:
         "rule": failure.rule,
         "text": failure.text,
         "where": failure.where,
-        "replay": replay_command(run.seed),
+        "replay": run.command,
     }
 
 
@@ -97,7 +110,7 @@ def _print(report: SweepReport) -> None:
         print(f"seed {run.seed} FAILED: {run.failure.rule}: {run.failure.text}")
         print(f"  at {run.failure.where}")
         print(run.failure.story)
-        print(f"  replay: {replay_command(run.seed)}")
+        print(f"  replay: {run.command}")
     totals = {name: report.counts[counter] for name, counter in TOTALS.items()}
     table = new_table("seeds", "failed", *totals, "commits in the median", "seconds")
     figures = (report.seeds, len(report.failures), *totals.values(), report.committed_median)

@@ -1,0 +1,124 @@
+"""Run many seeds over all cores, and add up what they met."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import attrs
+
+from sim.ambushes import AMBUSHES
+from sim.disk_faults import DISK_FAULTS
+from sim.profiles import DEFAULT_PROFILE
+from sim.run import RunReport, run_seed
+
+__all__ = ["SweepReport", "sweep"]
+
+BLOCK_SEEDS = 50  # Seeds that a worker takes at once.
+SEEDS_PER_COLLECTION = 1  # Sixteen MB a run: more at once would not stay in the cache of a processor.
+
+# What a sweep of a few hundred seeds must have seen, as counted.
+EVENTS = (
+    *("messages lost", "messages duplicated", "messages spiked", "messages blocked"),
+    *("crashes", "power cut", "pause", "partition", "flip", "diverged", *AMBUSHES, *DISK_FAULTS),
+    *("became_primary", "ex_primary", "abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired"),
+)
+
+
+@attrs.define
+class SweepReport:
+    """Many runs in numbers."""
+
+    first_seed: int
+    profile: str = DEFAULT_PROFILE
+    seeds: int = 0
+    events: int = 0
+    steps: int = 0
+    committed: list[int] = attrs.field(factory=list[int])
+    counts: Counter[str] = attrs.field(factory=Counter[str])
+    failures: list[RunReport] = attrs.field(factory=list[RunReport])
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    def add(self, report: RunReport) -> None:
+        """Take in one run."""
+        self.seeds += 1
+        self.events += report.events
+        self.steps += report.steps
+        self.committed.append(report.committed)
+        self.counts.update(report.counts)
+        if report.failure is not None:
+            self.failures.append(report)
+
+    @property
+    def committed_median(self) -> int:
+        """Median of the commits of a run."""
+        return sorted(self.committed)[len(self.committed) // 2] if self.committed else 0
+
+    @property
+    def never_happened(self) -> list[str]:
+        """What a sweep is for and this one never saw: it proves nothing about that."""
+        return [event for event in EVENTS if not self.counts[event]]
+
+    @property
+    def seeds_per_cpu_minute(self) -> float:
+        """Speed."""
+        return 60 * self.seeds / self.cpu_seconds if self.cpu_seconds else 0.0
+
+
+def _run_block(block: tuple[str, int, int]) -> tuple[list[RunReport], float]:
+    """Worker: run seeds first..first+count-1 of a profile."""
+    profile, first, count = block
+    began = time.process_time()
+    # The cycles of a run are its whole world, to be collected between runs; what was there before them
+    # (modules, mostly) stays, so it need not be walked through each time.
+    gc.disable()
+    gc.freeze()
+    reports: list[RunReport] = []
+    for seed in range(first, first + count):
+        reports.append(run_seed(seed, profile=profile))
+        if len(reports) % SEEDS_PER_COLLECTION == 0:
+            gc.collect()
+    gc.unfreeze()
+    gc.enable()
+    return reports, time.process_time() - began
+
+
+def sweep(
+    first_seed: int,
+    seeds: int,
+    jobs: int = 2,
+    progress: Callable[[SweepReport], None] | None = None,
+    stop_after_failures: int | None = None,
+    profile: str = DEFAULT_PROFILE,
+) -> SweepReport:
+    """Run `seeds` seeds from `first_seed` on over `jobs` processes; `progress` is told after each block."""
+    total = SweepReport(first_seed, profile)
+    began = time.monotonic()
+    end = first_seed + seeds
+    block_size = max(1, min(BLOCK_SEEDS, seeds // max(1, jobs)))
+    blocks = [(profile, first, min(block_size, end - first)) for first in range(first_seed, end, block_size)]
+
+    def note(reports: list[RunReport], cpu_seconds: float) -> bool:
+        for report in reports:
+            total.add(report)
+        total.cpu_seconds += cpu_seconds
+        total.wall_seconds = time.monotonic() - began
+        if progress is not None:
+            progress(total)
+        return stop_after_failures is not None and len(total.failures) >= stop_after_failures
+
+    if jobs <= 1:
+        for block in blocks:
+            if note(*_run_block(block)):
+                break
+    else:
+        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+            for reports, cpu_seconds in pool.imap(_run_block, blocks):  # In order: reports are reproducible.
+                if note(reports, cpu_seconds):
+                    pool.terminate()
+                    break
+    return total
