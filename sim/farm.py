@@ -14,6 +14,7 @@ from sim.ambushes import AMBUSHES
 from sim.disk_faults import DISK_FAULTS
 from sim.profiles import DEFAULT_PROFILE
 from sim.run import RunReport, run_seed
+from trio_pb.core.marks import Mark
 
 __all__ = ["SweepReport", "sweep"]
 
@@ -39,6 +40,7 @@ class SweepReport:
     steps: int = 0
     committed: list[int] = attrs.field(factory=list[int])
     counts: Counter[str] = attrs.field(factory=Counter[str])
+    marks: Counter[Mark] = attrs.field(factory=Counter[Mark])  # Runs that reached each.
     failures: list[RunReport] = attrs.field(factory=list[RunReport])
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -50,6 +52,7 @@ class SweepReport:
         self.steps += report.steps
         self.committed.append(report.committed)
         self.counts.update(report.counts)
+        self.marks.update(report.marks)
         if report.failure is not None:
             self.failures.append(report)
 
@@ -62,6 +65,11 @@ class SweepReport:
     def never_happened(self) -> list[str]:
         """What a sweep is for and this one never saw: it proves nothing about that."""
         return [event for event in EVENTS if not self.counts[event]]
+
+    @property
+    def marks_never_reached(self) -> list[Mark]:
+        """Rare branches of the protocol that no run took: holes in what the runs try."""
+        return [mark for mark in Mark if not self.marks[mark]]
 
     @property
     def seeds_per_cpu_minute(self) -> float:

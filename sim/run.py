@@ -26,6 +26,7 @@ from sim.profiles import DEFAULT_PROFILE, PROFILES
 from sim.scheduler import TICK_US
 from sim.shape import Shape
 from sim.workload import Workload
+from trio_pb.core.marks import Mark, take_reached
 
 __all__ = ["Failure", "RunReport", "replay_command", "run_seed", "run_shape"]
 
@@ -53,6 +54,7 @@ class RunReport:
     virtual_us: int
     trace_digest: int
     counts: Counter[str]
+    marks: frozenset[Mark]  # Rare branches of the protocol that were taken.
     choices: int  # Recorded deviations from the benign defaults.
     failure: Failure | None
 
@@ -96,6 +98,7 @@ def run_seed(seed: int, recorded: Mapping[Key, int] | None = None, profile: str 
 
 def run_shape(choices: Choices, shape: Shape, profile: str = DEFAULT_PROFILE) -> RunReport:
     """Run a world of a given shape to the end."""
+    take_reached()  # What others in this process reached is not of this run.
     cluster = SimCluster(choices, shape)
     failure: Failure | None = None
     try:
@@ -117,6 +120,7 @@ def run_shape(choices: Choices, shape: Shape, profile: str = DEFAULT_PROFILE) ->
         virtual_us=cluster.scheduler.now,
         trace_digest=cluster.trace_digest,
         counts=counts,
+        marks=take_reached(),
         choices=len(choices.made),
         failure=failure,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sim.choices import Choices
 from sim.farm import sweep
 from sim.profiles import draw_shape
 from sim.run import RunReport, replay_command, run_seed
+from trio_pb.core.marks import Mark
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (3, 4)
@@ -40,6 +42,9 @@ def test_sweep_adds_up_and_names_the_replay_command() -> None:
     assert report.seeds == told[-1] == 2
     assert report.events == sum(run.events for run in runs)
     assert report.committed == [run.committed for run in runs]
+    assert runs[0].marks
+    assert report.marks == Counter([mark for run in runs for mark in run.marks])
+    assert set(report.marks_never_reached) == set(Mark) - runs[0].marks - runs[1].marks
     assert replay_command(3) == "trio-pb sim run --seeds 1 --first-seed 3"
     assert replay_command(3, "ambush") == "trio-pb sim run --seeds 1 --first-seed 3 --profile ambush"
 

@@ -11,6 +11,7 @@ from sim.farm import SweepReport, sweep
 from sim.profiles import DEFAULT_PROFILE, PROFILES
 from sim.run import RunReport
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
+from trio_pb.core.marks import Mark
 from trio_pb.errors import ConfigError
 
 __all__ = ["app", "unseen"]
@@ -86,6 +87,10 @@ def _fields(report: SweepReport) -> dict[str, object]:
         "committed_median": report.committed_median,
         **{name.replace(" ", "_"): report.counts[counter] for name, counter in TOTALS.items()},
         "never_happened": report.never_happened,
+        "marks_reached": len(report.marks),
+        "marks_total": len(Mark),
+        "marks_never_reached": [str(mark) for mark in report.marks_never_reached],
+        "marks": {str(mark): runs for mark, runs in sorted(report.marks.items(), key=lambda item: (item[1], item[0]))},
         "counts": dict(sorted(report.counts.items())),
         "cpu_seconds": round(report.cpu_seconds, 3),
         "wall_seconds": round(report.wall_seconds, 3),
@@ -123,6 +128,11 @@ def _print(report: SweepReport) -> None:
     if report.never_happened:
         print()
         print(fill(unseen(report), TEXT_WIDTH))
+    print()
+    print(f"{len(report.marks)} of {len(Mark)} rare branches of the protocol were taken.")
+    if report.seeds >= ENOUGH_SEEDS:
+        for mark in report.marks_never_reached:
+            print(f"  never: {mark}")
     print()
     if report.failures:
         print(f"{len(report.failures)} of {report.seeds} seeds FAILED; each can be replayed by the command above.")

@@ -10,6 +10,7 @@ from collections import deque
 
 from trio_pb.core.execution import Execution
 from trio_pb.core.log import Hold
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import CODE_REGISTER, RejectCode, Request
 from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareKind
 from trio_pb.core.reads import Reads
@@ -72,6 +73,8 @@ class Admission:
             return
         self.is_open = True
         early, self._early = self._early, []
+        if early:
+            reach(Mark.EARLY_ADMITTED)
         for connection, request in early:
             self._parked_bytes -= len(request.body)
             self.on_request(connection, request)
@@ -100,6 +103,7 @@ class Admission:
             return False  # Being read; a later step tries again.
         for body in bodies:
             if body.kind is PrepareKind.BATCH:
+                reach(Mark.IN_FLIGHT_REBUILT)
                 for request in body.requests():
                     key = (request.client, request.session)
                     self._admitted[key] = max(self._admitted.get(key, 0), request.number)
@@ -157,6 +161,7 @@ class Admission:
     def _on_register(self, connection: int, request: Request) -> None:
         kept = self._execution.sessions.kept_reply(request.client, 0)
         if kept is not None:
+            reach(Mark.REGISTERED_AGAIN)
             self._execution.reply(connection, request.client, kept, replayed=True)
             return
         is_in_flight = (request.client, 0) in self._execution.waiting
@@ -168,6 +173,7 @@ class Admission:
         if not self.state.is_leading or not self.is_open:
             self._refuse(connection, request, RejectCode.NOT_PRIMARY)
         elif self._execution.sessions.session_of(request.client) != request.session:
+            reach(Mark.NO_SESSION_CONFIRMED)
             self._refuse(connection, request, RejectCode.NO_SESSION)
         else:
             self._on_number(connection, request)
@@ -178,6 +184,7 @@ class Admission:
         ordered = sessions.last_number(client)
         last = max(self._admitted.get((client, request.session), 0), ordered)
         if number == 0 or number > last + self.state.limits.session_window:
+            reach(Mark.WINDOW_REFUSED)
             self._refuse(connection, request, RejectCode.WINDOW)
         elif number <= last:
             self._on_duplicate(connection, request, ordered)
@@ -192,6 +199,7 @@ class Admission:
             self._execution.waiting[client, number] = connection
             held = self._held.setdefault(client, {})
             if number not in held:
+                reach(Mark.HELD_AHEAD)
                 held[number] = request
                 self._held_count += 1
                 self._parked_bytes += len(request.body)
@@ -200,10 +208,13 @@ class Admission:
         """In flight: the one reply goes to the newest connection. Applied: the kept reply."""
         kept = self._execution.sessions.kept_reply(request.client, request.number)
         if kept is not None:
+            reach(Mark.DUPLICATE_ANSWERED)
             self._execution.reply(connection, request.client, kept, replayed=True)
         elif request.number <= ordered - self.state.limits.session_window:
+            reach(Mark.DUPLICATE_FORGOTTEN)
             self._refuse(connection, request, RejectCode.STALE)
         else:
+            reach(Mark.DUPLICATE_IN_FLIGHT)
             self._execution.waiting[request.client, request.number] = connection
 
     def _release_held(self, client: bytes, number: int) -> None:

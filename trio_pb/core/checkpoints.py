@@ -12,6 +12,7 @@ from collections.abc import Callable
 from trio_pb.core.adverts import Adverts
 from trio_pb.core.execution import Execution
 from trio_pb.core.manifest import CoreState
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import GENESIS_CHECKPOINT, CheckpointId, Probe
 from trio_pb.core.persistence import Persistence
 from trio_pb.core.ports import CheckpointBegin, CheckpointDone, CheckpointFailed, CheckpointRetry, Collect
@@ -66,8 +67,11 @@ class Checkpoints:
             self._probe_noted = state.probe.op
             self.note_probe(state.replica, state.probe)
         is_free = self._begun is None and not self._is_writing
-        if state.applied == state.apply_limit and is_free and not state.is_untrusted:
-            self._begin()
+        if state.applied == state.apply_limit and not state.is_untrusted:
+            if is_free:
+                self._begin()
+            elif state.commit_max > state.applied:
+                reach(Mark.APPLY_WAITS)
         if self._pinned:
             self._unpin()
         if self._is_collect_due:
@@ -116,6 +120,7 @@ class Checkpoints:
         self.retry_timeout.stop()
         if self._begun is not None:
             self._is_writing = True
+            reach(Mark.CHECKPOINT_RETRIED)
             self.state.outputs.append(CheckpointRetry(self._begun.op))
 
     def on_superblock_done(self) -> None:
@@ -155,6 +160,8 @@ class Checkpoints:
         if checkpoint.op == 0 or not state.is_voter(replica) or not self._adverts.note(replica, checkpoint):
             return
         if self._adverts.count(state.configuration.voters, checkpoint) >= state.quorums.certify:
+            if checkpoint.op > state.certified.op:
+                reach(Mark.CERTIFIED_HERE)
             self.note_certified(checkpoint)
         self._judge(self._adverts, checkpoint.op)
 
@@ -163,6 +170,8 @@ class Checkpoints:
         state = self.state
         if checkpoint.op <= state.certified.op:
             return
+        if self._adverts.count(state.configuration.voters, checkpoint) < state.quorums.certify:
+            reach(Mark.CERTIFIED_ELSEWHERE)
         self._previous, state.certified = state.certified, checkpoint
         state.trace("certified", op=checkpoint.op)
         self._is_collect_due = True
@@ -190,6 +199,7 @@ class Checkpoints:
             return
         agreed = adverts.agreed(voters, op, quorum)
         if agreed is not None and agreed != own:
+            reach(Mark.DIVERGED_BY_PROBE if adverts is self._probes else Mark.DIVERGED_BY_CHECKPOINT)
             self._diverge(op)
         elif adverts.is_split(voters, op, quorum):
             text = f"the replicas disagree about the state after op {op} and no majority holds one answer"
@@ -220,6 +230,7 @@ class Checkpoints:
         newest = state.certified if state.certified.op <= state.checkpoint.op else state.checkpoint
         pinned = named or self._pinned.get(replica, (newest, 0))[0]
         if pinned.op:
+            reach(Mark.PINNED)
             self._pinned[replica] = (pinned, state.now_tick + state.timeouts.checkpoint_pin_ticks)
 
     def _unpin(self) -> None:
@@ -240,6 +251,7 @@ class Checkpoints:
             if checksum is None:
                 return  # Its identity is on its way (R-IDS).
             state.raise_commit(low, checksum)  # So that nothing below the log is ever stated (6.3).
+            reach(Mark.LOG_FREED)
             state.log.free(low)
         self._is_collect_due = False
         collect = Collect(low + 1, self._keep())

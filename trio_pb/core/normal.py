@@ -6,6 +6,7 @@ from trio_pb.core.admission import Admission
 from trio_pb.core.checkpoints import Checkpoints
 from trio_pb.core.cluster_clock import ClusterClock
 from trio_pb.core.execution import Execution
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import (
     Commit,
     CommitOk,
@@ -114,8 +115,10 @@ class Normal:
         state, limits = self.state, self.state.limits
         in_flight = state.log.head - state.commit_max
         if in_flight >= limits.pipeline_max:
+            reach(Mark.PIPELINE_FULL)
             return False
         if state.log.head >= state.certified.op + limits.wal_ops:
+            reach(Mark.WAL_FULL)
             return False  # A quorum's checkpoints must keep up, or nobody could ever forget anything (PROTOCOL 9).
         # Batches have a size limit, so the bytes in flight are bounded by their number.
         return (in_flight + 1) * limits.batch_bytes_full <= limits.pipeline_bytes_max
@@ -141,6 +144,8 @@ class Normal:
         # Ahead of our own disk, and to each directly: one slow peer delays nobody (T-24).
         window = prepare.op - state.limits.send_window_ops
         near = tuple([peer for peer in state.peers if self._acked_or_start(peer) >= window])
+        if len(near) < len(state.peers):
+            reach(Mark.SEND_WINDOW)
         state.send(near, PrepareMessage(prepare, state.commit_checksum, self._reads.round))
 
     def _acked_or_start(self, replica: int) -> int:
@@ -174,6 +179,7 @@ class Normal:
 
     def _note_acked(self, replica: int, acked: PrepareId) -> None:
         if self.state.log.checksum(acked.op) != acked.checksum:
+            reach(Mark.LOST_PROPOSAL_ACKED)
             return  # A prepare that lost a view change.
         # One mark per voter: duplicates never make a quorum (T-30).
         self.acked_ops[replica] = max(self.acked_ops.get(replica, 0), acked.op)
@@ -187,6 +193,10 @@ class Normal:
         marks = sorted((self.acked_ops.get(voter, 0) for voter in state.configuration.voters), reverse=True)
         committed = min(marks[state.quorums.replication - 1], state.log.head)
         if committed > state.commit_max:
+            if committed > self.acked_ops[state.replica]:
+                reach(Mark.COMMITTED_AHEAD_OF_DISK)
+            if state.abdicated:
+                reach(Mark.COMMITTED_AFTER_ABDICATION)
             state.raise_commit(committed, state.log.checksum(committed))
 
     # --- Primary: heartbeat ---------------------------------------------------------------------------
@@ -215,7 +225,11 @@ class Normal:
         if prepare.cluster != self.state.cluster:
             return
         self._repair.note_arrival(envelope.replica, prepare.op)
-        if self._repair.take(prepare) or prepare.op <= self.state.log.head:
+        if self._repair.take(prepare):
+            if envelope.replica != self.state.primary:
+                reach(Mark.COPY_FROM_BACKUP)
+            return
+        if prepare.op <= self.state.log.head:
             return
         # Above our head only the primary of our very view can name a prepare (T-37).
         if message.is_current and self._is_from_primary(envelope):
@@ -239,6 +253,7 @@ class Normal:
     def _append(self, prepare: Prepare) -> None:
         state = self.state
         if prepare.op > state.wal_high:
+            reach(Mark.JOURNAL_FULL)
             return
         if prepare.parent != state.log.head_checksum:
             self._ask_start_view()
@@ -255,7 +270,9 @@ class Normal:
             highest = max(buffer)
             if prepare.op >= highest:
                 return
+            reach(Mark.GAP_FULL)
             del buffer[highest]
+        reach(Mark.GAP_KEPT)
         buffer[prepare.op] = prepare
 
     def drain_buffer(self) -> None:
@@ -267,6 +284,7 @@ class Normal:
             self._append(prepare)
             if self.state.log.head == head:
                 return
+            reach(Mark.GAP_CLOSED)
         if self._buffer:
             head = self.state.log.head
             for op in [op for op in self._buffer if op <= head]:
@@ -288,8 +306,11 @@ class Normal:
         self._repair.primary_head = max(self._repair.primary_head, envelope.op)
         known = state.log.checksum(envelope.op)
         if known is not None and known != message.head_checksum:
+            reach(Mark.FORKED_HEAD)
             self._ask_start_view()
         ackable = self._ackable_id()
+        if ackable is not None and ackable.op > state.commit_max:
+            reach(Mark.ACK_REPEATED)
         answer = CommitOk(self._round_heard, ackable, state.checkpoint, state.probe, state.fit)
         state.send((envelope.replica,), answer, acked=ackable.op if ackable is not None else 0)
 
@@ -301,6 +322,7 @@ class Normal:
             return
         known = self.state.log.checksum(envelope.commit)
         if None not in (known, commit_checksum) and known != commit_checksum:
+            reach(Mark.FORKED_HEAD)
             self._ask_start_view()  # Rather stall than apply what the primary did not commit.
             return
         self.state.commit_heard = max(self.state.commit_heard, envelope.commit)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import attrs
 
 from trio_pb.core.cluster_clock import ClusterClock
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import (
     GENESIS_CHECKPOINT,
     CheckpointId,
@@ -216,4 +217,5 @@ class Peers:
         if envelope.commit <= state.commit_max or position.commit_checksum is None:
             return
         if state.log.checksum(envelope.commit) == position.commit_checksum:
+            reach(Mark.GOSSIP)
             state.raise_commit(envelope.commit, position.commit_checksum)

@@ -12,6 +12,7 @@ import attrs
 
 from trio_pb.core.durable import Install, Proof, Superblock
 from trio_pb.core.log import Log
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import Status
 from trio_pb.core.ports import SuperblockWrite, WalAppend
 from trio_pb.core.prepare import Prepare, PrepareId
@@ -114,8 +115,12 @@ class Persistence:
             for id_ in done.ids:
                 for log in logs:
                     log.mark_durable(id_)
-            if done.proof is not None and self._is_of_lineage(done.proof):
+            if done.proof is None:
+                continue
+            if self._is_of_lineage(done.proof):
                 self._proven = max(self._proven, done.proof.acked)
+            else:
+                reach(Mark.LATE_PROOF_VOID)
         self._note_acked()
         return news
 

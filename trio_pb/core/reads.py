@@ -11,6 +11,7 @@ from collections.abc import Callable
 import attrs
 
 from trio_pb import canonical
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import Envelope, Read, ReadIndex, ReadIndexOk, ReadMode, RejectCode, Reply
 from trio_pb.core.ports import Answer, Query, QueryItem
 from trio_pb.core.state import State
@@ -61,6 +62,8 @@ class Reads:
     def on_read(self, connection: int, message: Read) -> None:
         """A client wants an answer from applied state."""
         state = self.state
+        if not self._may_serve():
+            reach(Mark.READ_REFUSED_UNFIT)
         if len(self) >= state.limits.reads_max or not self._may_serve():
             state.reject(connection, message.client, 0, message.number, RejectCode.BUSY, RETRY_MS)
         elif message.cursor:
@@ -130,6 +133,7 @@ class Reads:
             if is_ours and isinstance(op, int) and isinstance(rest, bytes):
                 pinned_op, inner = op, rest
         if inner is None:
+            reach(Mark.SNAPSHOT_GONE)
             state.reject(connection, message.client, 0, message.number, RejectCode.SNAPSHOT_GONE)
             return
         self._query([(connection, message, inner)], pinned_op)
@@ -182,6 +186,8 @@ class Reads:
         confirmed = self._confirmed_round()
         if confirmed >= self.round and any(waiting.round > self.round for waiting in self._waiting):
             # At most one round is outstanding; everybody who waits shares the next one.
+            if len(self._waiting) > 1:
+                reach(Mark.ROUND_SHARED)
             self.round += 1
             self.round_is_due = True
             confirmed = self._confirmed_round()  # A single voter confirms by itself.
@@ -214,8 +220,11 @@ class Reads:
             elif waiting.then is not None and waiting.confirmed_op <= state.applied:
                 checks.append(waiting.then)
             elif waiting.read is not None and waiting.confirmed_op <= state.applying and self._may_serve():
+                if state.is_backup:
+                    reach(Mark.READ_HERE)
                 queries.append((waiting.connection, waiting.read, b""))
             else:
+                reach(Mark.READ_WAITS_TO_APPLY)
                 still.append(waiting)
         self._waiting = still
         if queries:
@@ -244,6 +253,8 @@ class Reads:
                 continue
             if error:
                 code = RejectCode.SNAPSHOT_GONE if error == "snapshot_gone" else RejectCode.BAD_REQUEST
+                if code is RejectCode.SNAPSHOT_GONE:
+                    reach(Mark.SNAPSHOT_GONE)
                 state.reject(connection, read.client, 0, read.number, code)
                 continue
             wrapped = b""
@@ -264,6 +275,7 @@ class Reads:
         for waiting in self._waiting:
             read = waiting.read
             if read is not None:
+                reach(Mark.READ_DROPPED)
                 code = RejectCode.BUSY if read.mode is ReadMode.LINEARIZABLE_HERE else RejectCode.NOT_PRIMARY
                 self.state.reject(waiting.connection, read.client, 0, read.number, code, RETRY_MS)
         self._waiting.clear()

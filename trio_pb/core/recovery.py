@@ -11,6 +11,7 @@ import attrs
 from trio_pb.core.durable import Proof, RecordHeader, Scan, Superblock
 from trio_pb.core.log import Hold, Log
 from trio_pb.core.manifest import CoreState
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import Status
 from trio_pb.core.prepare import CHECKSUM_SIZE, NO_CHECKSUM, PrepareId, genesis
 from trio_pb.core.state import primary_of
@@ -48,6 +49,7 @@ def recover(superblock: Superblock, scan: Scan, checkpoint: CoreState | None) ->
             "the superblock went back in time; replace this replica"
         )
     if proof is not None and not _is_of_lineage(proof, superblock):
+        reach(Mark.PROOF_VOID)
         proof = None
     proven = proof.acked if proof is not None else 0
     acked = max(proven, superblock.install.ack_floor)
@@ -90,10 +92,13 @@ def _status(superblock: Superblock, *, is_amnesiac: bool) -> Status:
     if not superblock.born:
         return Status.UNBORN
     if is_amnesiac:
+        reach(Mark.AMNESIA)
         return Status.AMNESIAC
     if superblock.view > superblock.log_view:
+        reach(Mark.RESUMED_VIEW_CHANGE)
         return Status.VIEW_CHANGE
     if primary_of(superblock.view) == superblock.replica:
+        reach(Mark.EX_PRIMARY)
         return Status.EX_PRIMARY  # We may have sent prepares that we no longer remember (T-6).
     return Status.NORMAL
 
@@ -122,11 +127,15 @@ def _identify(
     while (above := by_parent.get((head + 1, known.get(head, NO_CHECKSUM)))) is not None:
         head += 1
         known[head] = above.checksum
+    if any(record.op == head + 1 and record.parent == known.get(head) for record in records.values()):
+        reach(Mark.OLD_LEFTOVER)
     # Downwards: each record names the one below it.
     for op in range(head, start.op, -1):
         record = records.get((op, known[op])) if op in known else None
-        if record is not None:
-            known.setdefault(op - 1, record.parent)
+        if record is not None and op - 1 not in known:
+            if (op - 1, record.parent) not in records:
+                reach(Mark.IDENTITY_BY_CHILD)
+            known[op - 1] = record.parent
     # Below the state only what is there without a gap: to serve it to those who lag.
     base = start
     while (record := records.get((base.op, base.checksum))) is not None:
@@ -137,6 +146,7 @@ def _identify(
     log.extend_identities([checksum if checksum is not None else NO_CHECKSUM for checksum in checksums])
     for op, checksum in enumerate(checksums, start=base.op + 1):
         if checksum is None:
+            reach(Mark.IDENTITY_UNKNOWN)
             log.forget_identity(op)
     return log
 
@@ -151,9 +161,13 @@ def _classify(log: Log, records: dict[tuple[int, bytes], RecordHeader], acked: i
             log.mark_found(op, Hold.DURABLE)
         elif is_present:
             log.mark_found(op, Hold.FOUND)
+            reach(Mark.FOUND_AGAIN)
             found += 1
         elif op <= acked:
+            reach(Mark.FAULT_FOUND)
             faults += 1
+        else:
+            reach(Mark.TORN_TAIL)
     log.settle_prefixes()
     return faults, found
 
@@ -174,6 +188,8 @@ def _commit_point(
         checksum = log.checksum(op)
         record = records.get((op, checksum)) if checksum is not None else None
         if record is not None:
+            if record.commit > commit_max:
+                reach(Mark.COMMIT_FROM_RECORD)
             commit_max = max(commit_max, record.commit)
     checksum = log.checksum(commit_max)
     if checksum is not None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import attrs
 
 from trio_pb.core.log import Hold, Log
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import Envelope, GetIds, GetPrepares, Ids, PrepareCopy
 from trio_pb.core.peers import Peers
 from trio_pb.core.persistence import Persistence
@@ -111,6 +112,7 @@ class Repair:
         now_tick = self.state.now_tick
         for asked in self._asked:
             if asked.deadline_tick <= now_tick:
+                reach(Mark.REPAIR_LATE)
                 patience = self._patience.get(asked.replica, self.state.timeouts.repair_ticks)
                 self._patience[asked.replica] = min(patience * 2, self.state.timeouts.repair_ticks_max)
         self._asked = [asked for asked in self._asked if asked.deadline_tick > now_tick]
@@ -130,6 +132,7 @@ class Repair:
         table = self._peers.table
         sources = [peer for peer in self._peers.sources() if table[peer].wal_low < top <= table[peer].commit]
         if sources:
+            reach(Mark.IDENTITIES_ASKED)
             self._ids_asked_until = self.state.now_tick + self.state.timeouts.repair_ticks
             self.state.send((self._pick(sources),), GetIds(low, top))
 
@@ -139,6 +142,7 @@ class Repair:
         top = message.low + len(message.checksums) - 1
         self._ids_asked_until = 0
         if not message.checksums or message.low <= log.base.op or log.checksum(top) != message.checksums[-1]:
+            reach(Mark.IDENTITIES_REFUSED)
             return
         for op in range(top - 1, message.low - 1, -1):
             known = log.checksum(op)
@@ -185,7 +189,10 @@ class Repair:
         if self.candidate is not None:
             return tuple(replica for replica in self.holders.get(op, ()) if replica != state.replica)
         # What is not committed its primary has; a primary that lost it asks whoever acknowledged it.
-        return anybody if state.primary == state.replica else (state.primary,)
+        if state.primary == state.replica:
+            reach(Mark.PRIMARY_REPAIRS)
+            return anybody
+        return (state.primary,)
 
     def _ask_above_head(self, in_flight: set[int]) -> None:
         """Ask the primary for ops above our head, whose identities only it can tell."""
@@ -230,6 +237,7 @@ class Repair:
             return False
         below = log.checksum(prepare.op - 1)
         if below is not None and below != prepare.parent:
+            reach(Mark.COPY_REFUSED)
             return False  # The identity we were told does not continue the chain; R-IDS asks again.
         log.fill(prepare)
         own = self.state.log
@@ -268,6 +276,7 @@ class Repair:
         if is_found:
             self._persistence.append(prepare)
         for replica in waiting:
+            reach(Mark.SERVED_FROM_DISK)
             self._serve(replica, prepare)
 
     def lose(self, id_: PrepareId) -> None:
@@ -279,10 +288,12 @@ class Repair:
                 continue
             if id_.op <= max(log.base.op, min(state.checkpoint.op, state.certified.op)):
                 state.raise_commit(id_.op, id_.checksum)
+                reach(Mark.BASE_RAISED)
                 log.free(id_.op)  # No replay of ours needs it, nor what stands below (PROTOCOL 8.1).
                 continue
             log.lose(id_.op)
             is_lost = True
+            reach(Mark.RECORD_LOST)
             state.trace("record_lost", op=id_.op)
         if is_lost and len(state.configuration.voters) == 1 and id_.op <= state.acked:
             text = f"the record of op {id_.op} is unreadable and there is no other replica: restore from a backup"
@@ -334,6 +345,7 @@ class Repair:
             serving.period_start_tick, serving.bytes_served = self.state.now_tick, 0
         if serving.bytes_served + size > self.state.limits.repair_serve_bytes_max:
             self.state.counters["repair_throttled"] += 1
+            reach(Mark.SERVING_THROTTLED)
             return False
         serving.bytes_served += size
         return True

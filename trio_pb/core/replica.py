@@ -22,6 +22,7 @@ from trio_pb.core.cluster_clock import ClusterClock
 from trio_pb.core.config import Options, refuse_optimised_python
 from trio_pb.core.execution import Execution
 from trio_pb.core.leadership import Leadership
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import (
     ChunkPiece,
     Commit,
@@ -346,6 +347,7 @@ class Replica:
             self.execution.restore(core)
             state.checkpoint = superblock.checkpoint
             if core.op != superblock.checkpoint.op:
+                reach(Mark.CHECKPOINT_FALLBACK)
                 # Our own is damaged, the certified one loads: it is our newest now.
                 state.checkpoint = superblock.certified
                 install = self.persistence.install_above(core.id)
@@ -353,6 +355,7 @@ class Replica:
             return
         self.execution.start()
         if is_lost:
+            reach(Mark.STATE_LOST)
             state.is_state_lost = True
             state.unfit.add("syncing")
             state.trace("state_lost", op=superblock.checkpoint.op)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import DoViewChange, EntryState
 from trio_pb.core.prepare import PrepareId
 from trio_pb.core.quorum import Quorums
@@ -50,6 +51,8 @@ def select(
     """
     newest = max(message.log_view for message in logs.values())
     canonical = {replica: message for replica, message in logs.items() if message.log_view == newest}
+    if len(canonical) < len(logs):
+        reach(Mark.OLDER_LOG_OUTVOTED)
     base = max((message.commit for message in logs.values()), key=lambda commit: commit.op)
     head = max(heads[replica] for replica in canonical)
     assert head >= base.op, f"the newest log ends at {head}, below the committed op {base.op}"
@@ -74,14 +77,24 @@ def select(
                 copies.append(replica)
                 continue
             differs = entry is not None and None not in (entry.checksum, checksum) and entry.checksum != checksum
+            if differs:
+                reach(Mark.OTHER_PREPARE_DENIES)
+            if entry is not None and entry.state is EntryState.FAULT:
+                reach(Mark.FAULT_ABSTAINS)
             is_denial = op > heads[replica] or differs or (entry is not None and entry.state is EntryState.NACK)
             denials += is_denial and replica in voters
         if copies:
             assert checksum is not None
+            if denials >= quorums.nack:
+                reach(Mark.COPY_BEATS_DENIALS)
+            if not any(replica in canonical for replica in copies):
+                reach(Mark.COPY_IN_OLDER_LOG)
             checksums.append(checksum)
             holders[op] = tuple(copies)
         elif denials >= quorums.nack:
+            reach(Mark.TRUNCATED)
             return Selected(base, tuple(checksums), holders, head - op + 1, last_timestamp)
         else:
+            reach(Mark.UNDECIDED)
             return Undecided(op)
     return Selected(base, tuple(checksums), holders, 0, last_timestamp)

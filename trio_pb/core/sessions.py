@@ -14,6 +14,7 @@ import attrs
 
 from trio_pb import canonical
 from trio_pb.core.manifest import KeptReply, SessionRow
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import CODE_EMPTY, CODE_REGISTER
 from trio_pb.core.ports import ApplyItem
 from trio_pb.core.prepare import OrderedRequest, Prepare, checksum_of
@@ -177,6 +178,7 @@ class SessionTable:
         if request.code == CODE_REGISTER:
             return self._plan_register(op, timestamp, index, request, entry)
         if entry is None or entry.session != request.session:
+            reach(Mark.STRANGER_APPLIED)
             return _Planned(request, OutcomeKind.NO_SESSION, None, None, b"", timestamp)
         if request.number <= entry.last_number:
             return _Planned(request, OutcomeKind.REPLAYED, entry, None, b"", timestamp)
@@ -212,6 +214,7 @@ class SessionTable:
 
     def _evict(self) -> None:
         """Drop the session with the least (last_op, session) (T-21)."""
+        reach(Mark.EVICTED)
         candidates = iter(self._table.items())
         client, oldest = next(candidates)
         for other, entry in candidates:

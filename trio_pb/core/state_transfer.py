@@ -16,6 +16,7 @@ from trio_pb.core.durable import Install as InstallRecord
 from trio_pb.core.execution import Execution
 from trio_pb.core.log import Hold
 from trio_pb.core.manifest import CHUNK_SIZE_MAX, Chunk, CoreState, chunk_digest
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import CheckpointId, ChunkPiece, Envelope, GetChunk, Gone, Status
 from trio_pb.core.peers import Peers
 from trio_pb.core.persistence import Persistence
@@ -94,10 +95,12 @@ class StateTransfer:
         if state.certified.op == 0 or state.certified.op < state.log.base.op:
             return False  # There is none, or none yet from which our log goes on.
         if state.is_untrusted or state.is_state_lost:
+            reach(Mark.TRANSFER_DISTRUST)
             return True
         if state.certified.op <= state.applied or state.commit_max <= state.applied:
             return False
         if state.commit_max - state.applied > 2 * state.limits.checkpoint_interval_ops:
+            reach(Mark.TRANSFER_LAG)
             return True
         if state.log.base.op > state.applied:
             return True
@@ -108,7 +111,10 @@ class StateTransfer:
         if needed > state.log.head and state.is_backup and needed < self._peers.table[state.primary].wal_low:
             return True
         lows = [self._peers.table[peer].wal_low for peer in self._peers.sources()]
-        return bool(lows) and needed < min(lows)
+        is_freed = bool(lows) and needed < min(lows)
+        if is_freed:
+            reach(Mark.TRANSFER_FREED)
+        return is_freed
 
     def _first_missing(self) -> int | None:
         """The first op above `applied` whose body we do not hold."""
@@ -144,6 +150,7 @@ class StateTransfer:
             if target is None or target.op < max(least, state.log.base.op):
                 self._begin(state.certified)
         elif target is not None and (target.op < least or not self._is_listed):
+            reach(Mark.TRANSFER_OVERTAKEN)
             self._stop()  # The log got there first; or will, by the look of it, and little was fetched so far.
 
     def _begin(self, target: CheckpointId) -> None:
@@ -184,6 +191,7 @@ class StateTransfer:
                 self._fetching[digest] = _Fetch(digest, chunk.size or None)
         for fetch in [fetch for fetch in self._fetching.values() if fetch.due_tick <= now_tick]:
             if not self._ask(fetch) and self._may_retarget():
+                reach(Mark.TRANSFER_RETARGETED)
                 self._begin(self.state.certified)
                 self._fetch()
                 return
@@ -264,6 +272,7 @@ class StateTransfer:
         """A peer does not have it (any more): ask another; when nobody has it, there is a newer certificate."""
         fetch = self._fetching.get(message.digest)
         if fetch is not None:
+            reach(Mark.CHUNK_GONE)
             self._gone.add((envelope.replica, message.digest))
             fetch.received.clear()
             fetch.due_tick = 0
@@ -324,6 +333,7 @@ class StateTransfer:
     def on_install_failed(self, message: InstallFailed) -> None:
         """Some of it was damaged on our own disk: see again what is missing."""
         if message.target == self._target and self._is_prepared and message.serial == self._serial:
+            reach(Mark.TRANSFER_REPEATED)
             self._begin(message.target)
 
     def _switch(self, ready: Installed) -> None:
@@ -333,6 +343,7 @@ class StateTransfer:
             return
         heard = state.commit_max if state.is_primary else state.commit_heard
         if state.log_view == state.view and core.op > heard:
+            reach(Mark.TRANSFER_WAITS)
             return  # A later view may have made it: its log is not ours (PROTOCOL 8.2, 4).
         known = state.log.checksum(core.op)
         self._is_new_log = known is not None and known != core.checksum
@@ -350,6 +361,7 @@ class StateTransfer:
             "install": self._persistence.install_above(core.id),
         }
         if self._is_new_log:
+            reach(Mark.TRANSFER_NEW_LOG)
             proof_base = self._persistence.last_proof_sequence()
             changes["install"] = InstallRecord(base=core.id, ack_floor=core.op, proof_base=proof_base)
         self._persistence.change(**changes)

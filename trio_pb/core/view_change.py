@@ -11,6 +11,7 @@ import attrs
 from trio_pb.core.checkpoints import Checkpoints
 from trio_pb.core.durable import Install
 from trio_pb.core.log import Hold, Log
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import (
     DoViewChange,
     EntryState,
@@ -152,15 +153,19 @@ class ViewChange:
     def on_primary_heard(self) -> None:
         """A backup that hears its primary does not wish for another, unless that primary asked for it."""
         if self._wishes.reason is ViewChangeReason.PRIMARY_SILENT:
+            reach(Mark.WISH_WITHDRAWN)
             self._wishes.withdraw()
 
     def on_view_timeout(self) -> None:
         """T_VC: this view comes to nothing; look beyond it."""
         state = self.state
         if self._has_progressed():
+            reach(Mark.PROGRESS_GRANTED)
             self._restart_view_timeout()
             return
         self._attempts += 1
+        if self._attempts == 2:
+            reach(Mark.VIEW_FAILED_TWICE)
         self._restart_view_timeout()
         state.trace("view_timeout", view=state.view, attempts=self._attempts)
         self._wishes.wish(ViewChangeReason.NO_PROGRESS)
@@ -173,6 +178,7 @@ class ViewChange:
         state.abdicated = True
         state.trace("abdicated", view=state.view)
         state.counters[f"abdicated_{reason}"] += 1
+        reach(Mark[f"ABDICATED_{reason.upper()}"])
         self._normal.heartbeat_timeout.stop()
         self._wishes.wish(ViewChangeReason.ABDICATED, target=target, sanctioned=True)
 
@@ -191,6 +197,10 @@ class ViewChange:
         """Promise never to go back below `view` (R-ENTER, R-JOIN)."""
         state = self.state
         assert view > state.view, "views only rise"
+        if self._installing is not None:
+            reach(Mark.ENTERED_WHILE_INSTALLING)
+        if state.status is Status.VIEW_CHANGE:
+            reach(Mark.ENTERED_AGAIN)
         state.view = view
         state.commit_heard = 0
         self._stated.clear()
@@ -206,6 +216,7 @@ class ViewChange:
     def join(self, view: int) -> None:
         """Somebody is in a higher view, so a quorum wished for it: follow (R-JOIN)."""
         if view > self.state.view:
+            reach(Mark.ENTERED_BY_JOINING)
             self.enter(view)
 
     # --- Stating our log ------------------------------------------------------------------------------
@@ -271,6 +282,7 @@ class ViewChange:
         if envelope.view != state.view or primary_of(state.view) != state.replica:
             return
         if state.status is Status.NORMAL:
+            reach(Mark.ANSWERED_AS_PRIMARY)
             self._send_start_view((envelope.replica,), 0)
             return
         if state.status is not Status.VIEW_CHANGE:
@@ -286,6 +298,7 @@ class ViewChange:
         """Do whatever became possible: enter a view, state our log, select, install."""
         view = self._wishes.entry()
         if view is not None and self.state.status is not Status.UNBORN:
+            reach(Mark.ENTERED_BY_WISHES)
             self.enter(view)
         if self.state.status is Status.NORMAL:
             return
@@ -336,6 +349,7 @@ class ViewChange:
         if self._forfeited_view == state.view:
             return
         self._forfeited_view = state.view
+        reach(Mark.FORFEITED)
         state.unfit.add("forfeit")
         self.forfeit_timeout.start(state.now_tick, state.timeouts.unfit_ticks)
         state.trace("forfeited", view=state.view)
@@ -354,11 +368,17 @@ class ViewChange:
         if not isinstance(chosen, Selected):
             self._selected = None
             everybody = set(state.configuration.voters) <= set(stated)
+            if everybody:
+                reach(Mark.BLOCKED)
             state.trace("selection_blocked" if everybody else "selection_undecided", op=chosen.op)
             self._is_selection_stale = False
             return
         self._is_selection_stale = False
         is_news = chosen != self._selected
+        if is_news and self._selected is not None:
+            reach(Mark.DECISION_CHANGED)
+        if state.log_view < max(message.log_view for message in logs.values()):
+            reach(Mark.NEWER_LOG_THAN_OURS)
         self._selected = chosen
         common = state.log.common_prefix(chosen.base, chosen.checksums, state.commit_max)
         candidate = state.log.adopt(chosen.base, chosen.checksums, common)
@@ -373,7 +393,10 @@ class ViewChange:
     def _install_when_repaired(self) -> None:
         """Everything up to the selected head is held and durable here: it becomes the view's log."""
         state, chosen, log = self.state, self._selected, self._repair.candidate
-        if chosen is None or log is None or log.durable_prefix < log.head:
+        if chosen is None or log is None:
+            return
+        if log.durable_prefix < log.head:
+            reach(Mark.REPAIRED_BEFORE_SPEAKING)
             return
         common = state.log.common_prefix(chosen.base, chosen.checksums, state.commit_max)
         self._begin_install(chosen.base, chosen.checksums, log, common, chosen.last_timestamp, chosen.truncated)
@@ -393,6 +416,10 @@ class ViewChange:
         state = self.state
         assert common >= state.applied, "what is applied is in every later log"
         is_amnesiac = state.status is Status.AMNESIAC
+        if is_amnesiac:
+            reach(Mark.AMNESIA_ENDED)
+        else:
+            reach(Mark.ACK_FLOOR_CARRIED if state.acked <= common else Mark.ACK_FLOOR_LOWERED)
         install = Install(
             base=base,
             checksums=checksums,
@@ -427,9 +454,11 @@ class ViewChange:
         state.raise_commit(done.commit.op, done.commit.checksum)
         state.commit_heard = done.install.base.op
         if dropped > 0:
+            reach(Mark.SUFFIX_DROPPED)
             state.trace("truncated", ops=dropped)
         state.trace("installed", view=done.view, head=state.log.head)
         if state.view != done.view:
+            reach(Mark.INSTALL_OVERTAKEN)
             self._repair.forget()
             self._is_unsaid = True  # A newer view was entered meanwhile; our statement for it changed.
             self._is_selection_stale = True
@@ -476,6 +505,7 @@ class ViewChange:
             self._extend(message)
             return
         if message.base.op + len(message.checksums) < max(state.log.base.op, state.applied):
+            reach(Mark.START_VIEW_TOO_SHORT)
             return  # It ends below what later views committed: this view came to nothing.
         state.last_timestamp = max(state.last_timestamp, message.last_timestamp)
         common = state.log.common_prefix(message.base, message.checksums, state.commit_max)
@@ -491,6 +521,7 @@ class ViewChange:
         first = log.head - message.base.op
         ours = message.base.checksum if first == 0 else message.checksums[first - 1]
         if ours == log.head_checksum:
+            reach(Mark.START_VIEW_EXTENDS)
             log.extend_identities(message.checksums[first:])
             state.raise_commit(message.base.op, message.base.checksum)
             state.commit_heard = max(state.commit_heard, message.base.op)

@@ -6,6 +6,7 @@ One badly connected replica therefore disturbs nothing.
 
 from __future__ import annotations
 
+from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import Envelope, StartViewChange, Status, ViewChangeReason
 from trio_pb.core.peers import Peers
 from trio_pb.core.state import VIEW_MODULUS, State, primary_of
@@ -68,6 +69,7 @@ class Wishes:
         state = self.state
         is_from_our_primary = envelope.view == state.view and envelope.replica == primary_of(state.view)
         if message.sanctioned and is_from_our_primary and state.status is Status.NORMAL and message.target > state.view:
+            reach(Mark.WISH_SANCTIONED)
             self.wish(ViewChangeReason.SANCTIONED, target=message.target)
 
     def entry(self) -> int | None:
@@ -94,6 +96,7 @@ class Wishes:
         state = self.state
         eligible = self._peers.eligible()
         if not eligible:
+            reach(Mark.NOBODY_ELIGIBLE)
             last = primary_of(state.view)
             voters = state.configuration.voters
             eligible = [replica for replica in voters if replica != last] or list(voters)
