@@ -12,8 +12,8 @@ import attrs
 
 from sim.ambushes import AMBUSHES
 from sim.disk_faults import DISK_FAULTS
-from sim.profiles import DEFAULT_PROFILE
-from sim.run import RunReport, run_seed
+from sim.experiment import DEFAULT_EXPERIMENT, Experiment, run_seed
+from sim.run import RunReport
 from trio_pb.core.marks import Mark
 
 __all__ = ["SweepReport", "sweep"]
@@ -34,7 +34,7 @@ class SweepReport:
     """Many runs in numbers."""
 
     first_seed: int
-    profile: str = DEFAULT_PROFILE
+    experiment: Experiment = DEFAULT_EXPERIMENT
     seeds: int = 0
     events: int = 0
     steps: int = 0
@@ -77,9 +77,9 @@ class SweepReport:
         return 60 * self.seeds / self.cpu_seconds if self.cpu_seconds else 0.0
 
 
-def _run_block(block: tuple[str, int, int]) -> tuple[list[RunReport], float]:
-    """Worker: run seeds first..first+count-1 of a profile."""
-    profile, first, count = block
+def _run_block(block: tuple[Experiment, int, int]) -> tuple[list[RunReport], float]:
+    """Worker: run seeds first..first+count-1."""
+    experiment, first, count = block
     began = time.process_time()
     # The cycles of a run are its whole world, to be collected between runs; what was there before them
     # (modules, mostly) stays, so it need not be walked through each time.
@@ -87,7 +87,7 @@ def _run_block(block: tuple[str, int, int]) -> tuple[list[RunReport], float]:
     gc.freeze()
     reports: list[RunReport] = []
     for seed in range(first, first + count):
-        reports.append(run_seed(seed, profile=profile))
+        reports.append(run_seed(seed, experiment))
         if len(reports) % SEEDS_PER_COLLECTION == 0:
             gc.collect()
     gc.unfreeze()
@@ -101,14 +101,14 @@ def sweep(
     jobs: int = 2,
     progress: Callable[[SweepReport], None] | None = None,
     stop_after_failures: int | None = None,
-    profile: str = DEFAULT_PROFILE,
+    experiment: Experiment = DEFAULT_EXPERIMENT,
 ) -> SweepReport:
     """Run `seeds` seeds from `first_seed` on over `jobs` processes; `progress` is told after each block."""
-    total = SweepReport(first_seed, profile)
+    total = SweepReport(first_seed, experiment)
     began = time.monotonic()
     end = first_seed + seeds
     block_size = max(1, min(BLOCK_SEEDS, seeds // max(1, jobs)))
-    blocks = [(profile, first, min(block_size, end - first)) for first in range(first_seed, end, block_size)]
+    blocks = [(experiment, first, min(block_size, end - first)) for first in range(first_seed, end, block_size)]
 
     def note(reports: list[RunReport], cpu_seconds: float) -> bool:
         for report in reports:

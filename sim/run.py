@@ -1,15 +1,14 @@
-"""Run one seed from its first event to its last check; a failure names the command that replays it."""
+"""Run one world from its first event to its last check."""
 
 from __future__ import annotations
 
 import os
 import traceback
 from collections import Counter
-from collections.abc import Mapping
 
 import attrs
 
-from sim.choices import Choices, Key
+from sim.choices import Choices
 from sim.cluster import SimCluster
 from sim.faults import FaultInjector
 from sim.oracles.facts import Violation
@@ -22,13 +21,12 @@ from sim.oracles.liveness import (
     has_converged,
 )
 from sim.oracles.repaired import Repaired
-from sim.profiles import DEFAULT_PROFILE, PROFILES
 from sim.scheduler import TICK_US
 from sim.shape import Shape
 from sim.workload import Workload
 from trio_pb.core.marks import Mark, take_reached
 
-__all__ = ["Failure", "RunReport", "replay_command", "run_seed", "run_shape"]
+__all__ = ["Failure", "RunReport", "run_shape"]
 
 
 @attrs.frozen
@@ -46,7 +44,6 @@ class RunReport:
     """One run in numbers."""
 
     seed: int
-    profile: str
     replicas: int
     events: int
     steps: int
@@ -78,26 +75,10 @@ class RunReport:
         """Prepares fetched from a peer."""
         return self.counts["repaired"]
 
-    @property
-    def command(self) -> str:
-        """The command that replays this run."""
-        return replay_command(self.seed, self.profile)
 
 
-def replay_command(seed: int, profile: str = DEFAULT_PROFILE) -> str:
-    """The command that runs one seed again."""
-    chosen = "" if profile == DEFAULT_PROFILE else f" --profile {profile}"
-    return f"trio-pb sim run --seeds 1 --first-seed {seed}{chosen}"
-
-
-def run_seed(seed: int, recorded: Mapping[Key, int] | None = None, profile: str = DEFAULT_PROFILE) -> RunReport:
-    """Run one seed, or its recorded choices, to the end; the profile decides what is drawn."""
-    choices = Choices(seed, recorded)
-    return run_shape(choices, PROFILES[profile](choices), profile)
-
-
-def run_shape(choices: Choices, shape: Shape, profile: str = DEFAULT_PROFILE) -> RunReport:
-    """Run a world of a given shape to the end."""
+def run_shape(choices: Choices, shape: Shape) -> RunReport:
+    """Run a world of a given shape to its end, or to its first failure."""
     take_reached()  # What others in this process reached is not of this run.
     cluster = SimCluster(choices, shape)
     failure: Failure | None = None
@@ -112,7 +93,6 @@ def run_shape(choices: Choices, shape: Shape, profile: str = DEFAULT_PROFILE) ->
     counts.update({f"messages {name}": count for name, count in cluster.network.counts.items()})
     return RunReport(
         seed=choices.seed,
-        profile=profile,
         replicas=cluster.shape.replicas,
         events=cluster.scheduler.executed,
         steps=sum(replica.steps for replica in cluster.replicas),

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from sim.experiment import run_seed
 from sim.farm import SweepReport
-from sim.run import run_seed
 from trio_pb.cli.main import call
 from trio_pb.cli.simulation import unseen
 

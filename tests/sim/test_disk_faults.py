@@ -9,11 +9,11 @@ from sim.choices import Choices, Key
 from sim.cluster import SimCluster
 from sim.disk import ALWAYS, SECTOR_SIZE, FakeDisk, Place
 from sim.disk_faults import DiskFaults
+from sim.experiment import run_seed
 from sim.oracles import invariants as inv
 from sim.oracles import promises
 from sim.oracles.liveness import demand_convergence, has_converged
 from sim.oracles.repaired import Repaired, wounds_of
-from sim.run import run_seed
 from sim.scenario import Cluster
 from sim.shape import DiskFaultPlan, FaultPlan, Shape
 from tests.sim.oracle_world import GENESIS, ONE, TWO, VIEW, World, fresh_state, image, prepare_ok, violates

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from sim.choices import Choices
+from sim.experiment import Swarm, replay_command, run_seed
 from sim.farm import sweep
 from sim.profiles import draw_shape
-from sim.run import RunReport, replay_command, run_seed
+from sim.run import RunReport
 from trio_pb.core.marks import Mark
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (3, 4)
-PRINT_DIGESTS = f"from sim.run import run_seed; print([(r.trace_digest, r.events) for r in map(run_seed, {SEEDS})])"
+PRINT_DIGESTS = (
+    f"from sim.experiment import run_seed; print([(r.trace_digest, r.events) for r in map(run_seed, {SEEDS})])"
+)
 
 
 def _digests_elsewhere(hash_seed: str) -> str:
@@ -45,8 +48,8 @@ def test_sweep_adds_up_and_names_the_replay_command() -> None:
     assert runs[0].marks
     assert report.marks == Counter([mark for run in runs for mark in run.marks])
     assert set(report.marks_never_reached) == set(Mark) - runs[0].marks - runs[1].marks
-    assert replay_command(3) == "trio-pb sim run --seeds 1 --first-seed 3"
-    assert replay_command(3, "ambush") == "trio-pb sim run --seeds 1 --first-seed 3 --profile ambush"
+    assert replay_command(Swarm(), 3) == "trio-pb sim run --seeds 1 --first-seed 3"
+    assert replay_command(Swarm("ambush"), 3) == "trio-pb sim run --seeds 1 --first-seed 3 --profile ambush"
 
 
 def test_swarm_draws_every_kind_of_world() -> None:
@@ -63,7 +66,11 @@ def test_swarm_draws_every_kind_of_world() -> None:
 
 def _healthy(report: RunReport) -> str:
     failure = report.failure
-    return "" if failure is None else f"{report.command}\n{failure.rule} at {failure.where}: {failure.text}"
+    return (
+        ""
+        if failure is None
+        else f"{replay_command(Swarm(), report.seed)}\n{failure.rule} at {failure.where}: {failure.text}"
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from sim.experiment import Swarm, run_seed
 from sim.oracles.facts import Violation
-from sim.profiles import DEFAULT_PROFILE
-from sim.run import RunReport, run_seed
+from sim.run import RunReport
 from sim.scenario import Cluster
 from sim.shape import Shape
 from sim.stage import AnyMessage
@@ -67,14 +67,16 @@ UNCAUGHT = {
 SEARCHED = range(300)  # Where seeds are looked for.
 
 
+def _experiment(name: str) -> Swarm:
+    return Swarm("ambush") if name in AMBUSHED else Swarm()
+
+
 def _first_failure(name: str, seeds: Iterable[int]) -> RunReport | None:
     """The first run that fails with the rule `name` taken out."""
-    profile = "ambush" if name in AMBUSHED else DEFAULT_PROFILE
     with pytest.MonkeyPatch.context() as patch:
         MUTANTS[name](patch)
-        return next(
-            (run for run in (run_seed(seed, profile=profile) for seed in seeds) if run.failure is not None), None
-        )
+        runs = (run_seed(seed, _experiment(name)) for seed in seeds)
+        return next((run for run in runs if run.failure is not None), None)
 
 
 @pytest.mark.parametrize(("name", "seeds"), sorted({**SWARM, **AMBUSHED}.items()))
@@ -82,7 +84,7 @@ def test_mutant_is_caught(name: str, seeds: tuple[int, ...]) -> None:
     """Some seed fails with the rule taken out, and passes with it in place."""
     failed = _first_failure(name, seeds)
     assert failed is not None
-    again = run_seed(failed.seed, profile=failed.profile)
+    again = run_seed(failed.seed, _experiment(name))
     assert again.failure is None, again.failure
 
 

@@ -7,8 +7,9 @@ from textwrap import fill
 
 from cyclopts import App
 
+from sim.experiment import Swarm, replay_command
 from sim.farm import SweepReport, sweep
-from sim.profiles import DEFAULT_PROFILE, PROFILES
+from sim.profiles import DEFAULT_PROFILE
 from sim.run import RunReport
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
 from trio_pb.core.marks import Mark
@@ -57,10 +58,9 @@ def run(
         raise ConfigError(f"--seeds {seeds}: must be at least 1")
     if first_seed < 0:
         raise ConfigError(f"--first-seed {first_seed}: must not be negative")
-    if profile not in PROFILES:
-        raise ConfigError(f"--profile {profile}: there is no such profile; choose one of {', '.join(PROFILES)}")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: must be at least 1")
+    experiment = Swarm(profile)
     with progress_bar(errors()) as bar:
         task = bar.add_task("seeds", total=seeds, note="")
 
@@ -69,7 +69,7 @@ def run(
             bar.update(task, completed=report.seeds, note=note)
 
         workers = min(jobs or os.cpu_count() or 1, seeds)
-        report = sweep(first_seed, seeds, workers, show, FAILURES_MAX, profile)
+        report = sweep(first_seed, seeds, workers, show, FAILURES_MAX, experiment)
     if json:
         print_json(_fields(report))
     else:
@@ -80,10 +80,10 @@ def run(
 def _fields(report: SweepReport) -> dict[str, object]:
     return {
         "first_seed": report.first_seed,
-        "profile": report.profile,
+        "experiment": report.experiment.name,
         "seeds": report.seeds,
         "failed": len(report.failures),
-        "failures": [_failure_fields(run) for run in report.failures],
+        "failures": [_failure_fields(report, run) for run in report.failures],
         "committed_median": report.committed_median,
         **{name.replace(" ", "_"): report.counts[counter] for name, counter in TOTALS.items()},
         "never_happened": report.never_happened,
@@ -97,7 +97,7 @@ def _fields(report: SweepReport) -> dict[str, object]:
     }
 
 
-def _failure_fields(run: RunReport) -> dict[str, object]:
+def _failure_fields(report: SweepReport, run: RunReport) -> dict[str, object]:
     assert run.failure is not None
     failure = run.failure
     return {
@@ -105,7 +105,7 @@ def _failure_fields(run: RunReport) -> dict[str, object]:
         "rule": failure.rule,
         "text": failure.text,
         "where": failure.where,
-        "replay": run.command,
+        "replay": replay_command(report.experiment, run.seed),
     }
 
 
@@ -115,7 +115,7 @@ def _print(report: SweepReport) -> None:
         print(f"seed {run.seed} FAILED: {run.failure.rule}: {run.failure.text}")
         print(f"  at {run.failure.where}")
         print(run.failure.story)
-        print(f"  replay: {run.command}")
+        print(f"  replay: {replay_command(report.experiment, run.seed)}")
     totals = {name: report.counts[counter] for name, counter in TOTALS.items()}
     table = new_table("seeds", "failed", *totals, "commits in the median", "seconds")
     figures = (report.seeds, len(report.failures), *totals.values(), report.committed_median)
