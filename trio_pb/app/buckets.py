@@ -92,8 +92,9 @@ def _decode_leaf(data: bytes, start: int, kind: type[K], place: bytes) -> tuple[
     return dict(zip(keys, values, strict=True)), end
 
 
-# A bucket: its leaves, or no leaf at all before the first write to it.
-Bucket: TypeAlias = list[dict[K, bytes]]
+# A bucket: its leaves, or no leaf at all before the first write to it. All unwritten ones are one object:
+# 4,096 of their own took 0.2 ms and 230 KB of each new machine.
+Bucket: TypeAlias = Sequence[dict[K, bytes]]
 
 
 def _copy(bucket: Bucket[K]) -> Bucket[K]:
@@ -145,8 +146,7 @@ class Buckets(Generic[K]):
 
     def __init__(self, kind: type[K]) -> None:
         self._kind: type[K] = kind
-        empty: list[Bucket[K]] = [[] for _ in range(BUCKET_COUNT)]
-        self._buckets: Chunks[Bucket[K]] = Chunks(empty, _copy)
+        self._buckets: Chunks[Bucket[K]] = Chunks([()] * BUCKET_COUNT, _copy)
         self._dirty: set[tuple[int, int]] = set()  # Bucket and leaf, written since the last digest.
         # Of the buckets written so far, by bucket: a new map, of which tests make very many, costs little.
         self._leaf_digests: dict[int, bytearray] = {}
@@ -225,7 +225,9 @@ class Buckets(Generic[K]):
         index, leaf = place
         bucket = self._buckets.writable(index)
         if not bucket:
-            bucket.extend({} for _ in range(LEAVES))
+            fresh: list[dict[K, bytes]] = [{} for _ in range(LEAVES)]
+            self._buckets.replace(index, fresh)
+            bucket = fresh
         return bucket[leaf]
 
 
@@ -243,7 +245,7 @@ class RestoringBuckets(Generic[K]):
         self._kind: type[K] = kind
         self._accept: Callable[[Mapping[K, bytes]], None] | None = accept
         self._replace: Callable[[RestoringBuckets[K]], Sequence[object]] = replace
-        self.buckets: list[Bucket[K]] = [[] for _ in range(BUCKET_COUNT)]
+        self.buckets: list[Bucket[K]] = [()] * BUCKET_COUNT
         self.records: list[Record | None] = [None] * BUCKET_COUNT
         self.leaf_digests: dict[int, bytearray] = {}
         self.digests = _fresh_digests()
@@ -252,7 +254,7 @@ class RestoringBuckets(Generic[K]):
         """Decode one bucket. Its leaves are digested on the way: their bytes are at hand."""
         if index >= BUCKET_COUNT:
             raise MalformedStateError(f"bucket {index} of {BUCKET_COUNT}")
-        bucket: Bucket[K] = []
+        bucket: list[dict[K, bytes]] = []
         digests = bytearray()
         end = 0
         for number in range(LEAVES):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from itertools import compress
 from typing import Generic, TypeAlias, TypeVar
 
 __all__ = ["DIGEST_SIZE", "ChunkDigests", "Chunks", "FrozenChunks", "Pin", "Record", "record_of"]
@@ -144,8 +145,10 @@ class FrozenChunks(Generic[T]):
     def indexes(self) -> Sequence[int]:
         """The chunks that are not empty, rising."""
         if self._indexes is None:
-            is_empty = self._is_empty
-            self._indexes = tuple(index for index, chunk in enumerate(self._pin.chunks) if not is_empty(chunk))
+            is_empty, chunks = self._is_empty, self._pin.chunks
+            # A chunk that is false was never written: of a small state nearly all, and no call need say so.
+            written = compress(range(len(chunks)), chunks)
+            self._indexes = tuple([index for index in written if not is_empty(chunks[index])])
         return self._indexes
 
     def known(self, index: int) -> Record | None:
