@@ -93,9 +93,7 @@ class SimCluster:
             broken=self._stream_broken,
         )
         disks = [self._formatted_disk(number) for number in range(shape.replicas)]
-        images = [
-            run(disk.after_power_cut(), Store(segment_size=shape.segment_size).open()).superblock for disk in disks
-        ]
+        images = [run(disk.remains(), Store(segment_size=shape.segment_size).look()).superblock for disk in disks]
         facts = Facts(self.cluster_id, images)
         for number in facts.disks:
             facts.disks[number].examine = partial(self._examine, number)
@@ -262,9 +260,7 @@ class SimCluster:
     def _examine(self, number: int) -> tuple[Superblock, Scan] | None:
         """What opening a replica's disk would find after a power cut now; None when it would not open."""
         try:
-            start = run(
-                self.replicas[number].disk.after_power_cut(), Store(segment_size=self.shape.segment_size).open()
-            )
+            start = run(self.replicas[number].disk.remains(), Store(segment_size=self.shape.segment_size).look())
         except StorageError:
             return None
         return start.superblock, start.scan

@@ -80,6 +80,7 @@ class FakeDisk:
         self._power_cuts = 0
         self._pending: Step | None = None  # Begun, not finished.
         self._error: StorageError | None = None  # What the pending step ends with.
+        self._is_view = False  # Of another disk's files.
         self.is_full = False  # No file grows, and no new one finds room.
         # Asked about every write while it is set: where it goes instead, None for its own place.
         self.divert: Callable[[steps.Write], Place | None] | None = None
@@ -106,6 +107,9 @@ class FakeDisk:
         assert self._pending is None, "one step at a time"
         self._pending = step
         kind = type(step)
+        if kind is steps.Read:
+            return
+        assert not self._is_view or kind is steps.ListFiles, "a view is for reading"
         if self.fail_after is not None and (kind is steps.Write or kind is steps.Flush):
             self._count_down(step)
         if self._error is None and self.is_full and self._needs_room(step):
@@ -165,12 +169,28 @@ class FakeDisk:
     def after_power_cut(self) -> FakeDisk:
         """Return a copy as the most harmful power cut would leave it now: nothing unflushed survives."""
         survivor = FakeDisk(self.owner, self._choices)
+        survivor._files = self._surviving(bytearray)
+        return survivor
+
+    def remains(self) -> FakeDisk:
+        """The same for a quick look: it cannot be written, shares what is not at stake, and is soon out of date."""
+        survivor = FakeDisk(self.owner, self._choices)
+        survivor._files = self._surviving(lambda data: data)
+        survivor._is_view = True
+        return survivor
+
+    def _surviving(self, take: Callable[[bytearray], bytearray]) -> dict[str, _File]:
+        """What is durable; `take` is asked for the data of which nothing is at stake."""
+        files: dict[str, _File] = {}
         for name, file in self._files.items():
             if file.entry_durable:
-                data = bytearray(file.data)
-                _roll_back(data, file.at_stake)
-                survivor._files[name] = _File(data, entry_durable=True, unreadable=dict(file.unreadable))
-        return survivor
+                if file.at_stake:
+                    data = bytearray(file.data)
+                    _roll_back(data, file.at_stake)
+                else:
+                    data = take(file.data)
+                files[name] = _File(data, entry_durable=True, unreadable=dict(file.unreadable))
+        return files
 
     def _settle_pending(self) -> None:
         """Decide whether a step in progress still took place; by default it did not."""
@@ -228,11 +248,9 @@ class FakeDisk:
             for write in held.at_stake
             for sector in range(write.offset // SECTOR_SIZE, -(-write.end // SECTOR_SIZE))
         }
-        blank = bytes(SECTOR_SIZE)
-        count = -(-len(held.data) // SECTOR_SIZE)
-        used = (
-            sector for sector in range(count) if not blank.startswith(held.data[sector * SECTOR_SIZE :][:SECTOR_SIZE])
-        )
+        data, blank = bytes(held.data), bytes(SECTOR_SIZE)
+        starts = range(0, len(data), SECTOR_SIZE)
+        used = (start // SECTOR_SIZE for start in starts if not blank.startswith(data[start : start + SECTOR_SIZE]))
         return [sector for sector in used if sector not in covered]
 
     def size_of(self, file: str) -> int:

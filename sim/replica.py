@@ -616,8 +616,7 @@ class SimReplica:
         # Only after a crash of the process may the page cache show more than the medium holds.
         if self._lost_power or self._boots == 1 or self.disk.is_clean:
             return start.scan
-        shadow = self.disk.after_power_cut()
-        return run(shadow, Store(segment_size=self.world.shape.segment_size).open()).scan
+        return run(self.disk.remains(), Store(segment_size=self.world.shape.segment_size).look()).scan
 
     def _on_completions(self, completions: tuple[Completion, ...]) -> None:
         watch = self.world.watch

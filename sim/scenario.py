@@ -428,7 +428,7 @@ class Cluster:
             segment_size=size,
         )
         run(replica.disk, job)
-        image = run(replica.disk.after_power_cut(), Store(segment_size=size).open()).superblock
+        image = run(replica.disk.remains(), Store(segment_size=size).look()).superblock
         self.sim.facts.disks[number] = DiskFacts(number, image)
 
     def set_clock(self, name: str, seconds: int) -> None:

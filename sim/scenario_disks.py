@@ -29,7 +29,7 @@ class DiskView:
     @property
     def found(self) -> Survey:
         """All that it would hold after a power cut now."""
-        return run(self._disk.after_power_cut(), survey())
+        return run(self._disk.remains(), survey())
 
     @property
     def checkpoint(self) -> CheckpointId:

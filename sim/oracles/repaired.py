@@ -50,7 +50,7 @@ class Repaired:
             rounds = _rounds_of(replica) - self._rounds[replica.number]
             if rounds < REPAIR_ROUNDS:
                 violate("INV-35", f"{replica.name}: scrubbing came round {rounds} times only")
-            found = run(replica.disk.after_power_cut(), survey())
+            found = run(replica.disk.remains(), survey())
             for wound in disk_wounds_of(found):
                 violate("INV-35", f"{replica.name}: {wound}, and {rounds} rounds of scrubbing did not heal it")
 

@@ -69,7 +69,12 @@ class Location(NamedTuple):
 
     segment: Segment
     offset: int
-    size: int  # Padded, in bytes.
+    payload_size: int  # Bytes.
+
+    @property
+    def size(self) -> int:
+        """Of the record, padded, in bytes."""
+        return _padded(RECORD_HEAD_SIZE + self.payload_size)
 
     @property
     def end(self) -> int:
@@ -108,6 +113,18 @@ def read_record(data: bytes, nonce: bytes, offset: int, start: int = 0) -> Recor
     if len(payload) != payload_size or checksum_of(payload) != digest:
         return None
     return Record(offset, _padded(size), prepare.with_payload(payload))
+
+
+def _holds_record(data: bytes, nonce: bytes, prepare_id: PrepareId, location: Location, start: int) -> bool:
+    """Whether `data` has the record of that prepare, intact, at `start`.
+
+    The header, once its checksum is that of the prepare, need not be read to know the payload's digest.
+    """
+    page = open_page(data[start : start + RECORD_HEAD_SIZE], magic=MAGIC, owner=nonce, place=location.offset)
+    if page is None or checksum_of(page.body) != prepare_id.checksum:
+        return False
+    payload = data[start + RECORD_HEAD_SIZE : start + RECORD_HEAD_SIZE + location.payload_size]
+    return checksum_of(payload) == page.body[-CHECKSUM_SIZE:]
 
 
 def scan_segment(data: bytes, nonce: bytes) -> Iterator[Record]:
@@ -184,7 +201,7 @@ class Journal:
             self._tops[segment] = 0
             for record in scan_segment(data, segment.nonce(self._incarnation)):
                 prepare = record.prepare
-                self._note(prepare, Location(segment, record.offset, record.size))
+                self._note(prepare, Location(segment, record.offset, len(prepare.payload)))
                 found.append(RecordHeader(prepare.op, prepare.checksum, prepare.parent, prepare.view, prepare.commit))
             if _is_blank(data):
                 self._blank.append((segment, len(data)))
@@ -221,7 +238,7 @@ class Journal:
                 start = 0
             assert self._current is not None
             joined.append(encode_record(prepare, self._nonce, self._offset))
-            self._note(prepare, Location(self._current, self._offset, size))
+            self._note(prepare, Location(self._current, self._offset, len(prepare.payload)))
             self._offset += size
         yield from self._write_out(joined, start)
         return len(prepares)
@@ -232,7 +249,8 @@ class Journal:
         if location is None:
             return None
         data: bytes = yield Read(location.segment.file, location.offset, location.size)
-        return self._verified(prepare_id, location, data, location.offset)
+        record = read_record(data, location.segment.nonce(self._incarnation), location.offset)
+        return None if record is None or record.prepare.id != prepare_id else record.prepare
 
     def size_of(self, prepare_id: PrepareId) -> int:
         """Bytes that `read` will take from disk."""
@@ -297,11 +315,12 @@ class Journal:
             return ()
         start, last = records[0][1].offset, records[-1][1]
         data: bytes = yield Read(last.segment.file, start, last.end - start)
+        nonce = last.segment.nonce(self._incarnation)
         damaged: list[PrepareId] = []
         for prepare_id, location in records:
             if self._bag.get(prepare_id) != location:
                 continue  # Appended again elsewhere, or collected.
-            if self._verified(prepare_id, location, data, start) is None:
+            if not _holds_record(data, nonce, prepare_id, location, location.offset - start):
                 del self._bag[prepare_id]
                 damaged.append(prepare_id)
         return tuple(damaged)
@@ -309,12 +328,6 @@ class Journal:
     def _note(self, prepare: Prepare, location: Location) -> None:
         self._bag[prepare.id] = location
         self._tops[location.segment] = max(self._tops[location.segment], prepare.op)
-
-    def _verified(self, prepare_id: PrepareId, location: Location, data: bytes, start: int) -> Prepare | None:
-        """Return the prepare in `data`, which begins at `start` of the segment, if it is the one."""
-        nonce = location.segment.nonce(self._incarnation)
-        record = read_record(data, nonce, location.offset, location.offset - start)
-        return None if record is None or record.prepare.id != prepare_id else record.prepare
 
     # --- Segments -------------------------------------------------------------------------------
 

@@ -136,7 +136,30 @@ class Store:
         self._spare_waits = False  # Likewise.
 
     def open(self, machine: Restorable | None = None) -> Job[Start]:
-        """Read everything, load the newest checkpoint, heal, begin this boot; returns the core's first input.
+        """Look, heal, begin this boot; returns the core's first input.
+
+        Raises:
+            DataDirectoryError, StorageError: as `look`. Nothing was touched.
+        """
+        start = yield from self.look(machine)
+        parts, image = self._parts, start.superblock
+        assert parts is not None
+        # Nothing was written so far: a page of a newer format anywhere leaves all as it is. From here on
+        # the superblock comes first (T-35).
+        yield from parts.superblock.heal()
+        yield from parts.proofs.heal()
+        yield from parts.journal.begin(image.boot + 1)
+        yield from parts.packs.begin()
+        yield Remove(SPACE_FILE)
+        # Before the core says which to keep. The certified one may be of others, and never have been here.
+        certified = (image.certified,) if image.certified.digest in parts.packs else ()
+        parts.checkpoints.keep((image.checkpoint, *certified))
+        yield from parts.checkpoints.note_partial()
+        parts.checkpoints.note_own(image.checkpoint)
+        return start
+
+    def look(self, machine: Restorable | None = None) -> Job[Start]:
+        """Read everything and load the newest checkpoint; writes nothing, so nothing may rest on it yet.
 
         The checkpoint goes into `machine`, which must be new; without one its chunks are only verified.
 
@@ -163,18 +186,6 @@ class Store:
         has_log, records = yield from parts.journal.scan()
         yield from parts.packs.scan()
         state = yield from _load(parts.checkpoints, image, machine)
-        # Nothing was written so far: a page of a newer format anywhere leaves all as it is. From here on
-        # the superblock comes first (T-35).
-        yield from superblock.heal()
-        yield from parts.proofs.heal()
-        yield from parts.journal.begin(image.boot + 1)
-        yield from parts.packs.begin()
-        yield Remove(SPACE_FILE)
-        # Before the core says which to keep. The certified one may be of others, and never have been here.
-        certified = (image.certified,) if image.certified.digest in parts.packs else ()
-        parts.checkpoints.keep((image.checkpoint, *certified))
-        yield from parts.checkpoints.note_partial()
-        parts.checkpoints.note_own(image.checkpoint)
         return Start(image, Scan(proof, has_log, records), state)
 
     def _join(self, identity: Identity, superblock: SuperblockFile) -> _Parts:

@@ -158,7 +158,7 @@ def encode(image: Superblock) -> bytes:
         15: image.retired,
         16: image.anchor,
     }
-    data = canonical.encode(fields)
+    data = canonical.encode_ordered(fields)  # Its keys stand sorted: canonical.
     if len(data) > IMAGE_SIZE_MAX:
         raise StorageError(
             f"{SUPERBLOCK_FILE}: an image of {len(data)} bytes is over the limit of {IMAGE_SIZE_MAX}: "
