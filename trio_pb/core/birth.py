@@ -13,6 +13,8 @@ from trio_pb.core.timeout import Timeout
 
 __all__ = ["Birth"]
 
+_UNBORN = Status.UNBORN  # Asked for in every step.
+
 
 class Birth:
     """Pins of the peers, and who pinned us."""
@@ -87,7 +89,7 @@ class Birth:
     @property
     def has_work(self) -> bool:
         """Whether `advance` could do anything."""
-        return self.state.status is Status.UNBORN or bool(self._to_acknowledge)
+        return bool(self._to_acknowledge) or self.state.status is _UNBORN
 
     def advance(self) -> bool:
         """Acknowledge durable pins; return whether this replica was just born (durably)."""

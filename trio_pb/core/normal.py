@@ -187,8 +187,6 @@ class Normal:
     def advance_commit(self) -> None:
         """R-COMMIT: what a replication quorum of this view acknowledged is committed."""
         state = self.state
-        if not state.is_primary or state.commit_max >= state.log.head:
-            return
         self.acked_ops[state.replica] = self._persistence.ackable()
         marks = sorted((self.acked_ops.get(voter, 0) for voter in state.configuration.voters), reverse=True)
         committed = min(marks[state.quorums.replication - 1], state.log.head)
@@ -331,10 +329,10 @@ class Normal:
     def acknowledge(self) -> None:
         """R-ACK: one cumulative prepare_ok when more became durable."""
         state = self.state
-        if not state.is_backup or not state.is_live or self._persistence.ackable() <= self._acked_sent:
+        if state.log.durable_prefix <= self._acked_sent or not state.is_backup or not state.is_live:
             return
         ackable = self._ackable_id()
-        if ackable is None:
+        if ackable is None or ackable.op <= self._acked_sent:
             return
         self._acked_sent = ackable.op
         message = PrepareOk(ackable, self._round_heard, state.checkpoint, state.probe)

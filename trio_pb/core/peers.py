@@ -56,7 +56,8 @@ class Peers:
         self._clock = clock
         self.table: dict[int, Peer] = {}
         self.ping_timeout = Timeout("ping")
-        self._pins: dict[int, bytes] = {}  # `_pins_of` as a dictionary: asked for with every frame.
+        # `_pins_of` as a dictionary of what envelopes say: asked for with every frame.
+        self._pins: dict[int, bytes] = {}
         self._pins_of: tuple[tuple[int, bytes], ...] = ()
         self._sequence = 0  # boot * 2^32 + counter: an answer to a ping of an earlier boot is no answer.
 
@@ -76,15 +77,15 @@ class Peers:
             return False
         if envelope.replica not in self.table:
             return False
-        if isinstance(message, Hello):
-            return True  # Birth judges it, and says so when an id comes back with another identity.
-        if isinstance(message, HelloAck) and message.pinned != state.incarnation:
-            return True  # A refusal: it gives nothing, and who is refused may know nobody yet.
         if self._pins_of is not self._persistence.durable.pinned:
             self._pins_of = self._persistence.durable.pinned
-            self._pins = dict(self._pins_of)
-        pinned = self._pins.get(envelope.replica)
-        return pinned is not None and pinned[:8] == envelope.incarnation
+            self._pins = {replica: incarnation[:8] for replica, incarnation in self._pins_of}
+        if self._pins.get(envelope.replica) == envelope.incarnation:
+            return True
+        if isinstance(message, Hello):
+            return True  # Birth judges it, and says so when an id comes back with another identity.
+        # A refusal: it gives nothing, and who is refused may know nobody yet.
+        return isinstance(message, HelloAck) and message.pinned != state.incarnation
 
     # --- Liveness ---------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from trio_pb.core.state import State
 __all__ = ["PROOF_CHECKSUMS_MAX", "Persistence"]
 
 PROOF_CHECKSUMS_MAX = 64
+_NORMAL = Status.NORMAL  # Asked for in every step.
 
 
 @attrs.frozen
@@ -42,6 +43,7 @@ class Persistence:
         self._proof_counter = 0
         self._found = 0  # Watermark of the proof that this boot found: binds us, but proves nothing.
         self._proven = 0  # Highest watermark of a proof of this lineage that became durable in this boot.
+        self._vouched = 0  # What R-ACK allows, as far as it depends on storage: proven, or needing no proof.
         self._promised = 0  # Highest watermark of any proof of this lineage, written or on its way.
         self._is_proof_due = False  # A proof must be written even if the watermark stays.
         self._lacks_proof = False  # None, or a damaged one, is on disk: the next restart might find an amnesiac.
@@ -143,28 +145,24 @@ class Persistence:
 
     def ackable(self) -> int:
         """The highest op that R-ACK allows to acknowledge."""
-        assert self.durable is not None
-        return min(self.state.log.durable_prefix, max(self._floor(), self._proven))
+        return min(self.state.log.durable_prefix, self._vouched)
 
     # --- Once per step --------------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Give out what was queued in this step."""
-        self._flush_journal()
-        if self._image_dirty:
-            self._flush_superblock()
+    def flush_journal(self) -> None:
+        """Give out the records and the proof that this step made due.
 
-    def _flush_journal(self) -> None:
+        Not before this boot is live: a crash would give its proof numbers to the next one as well.
+        """
         state = self.state
-        if not state.is_live:
-            return  # A crash now would give this boot's proof numbers to the next one as well.
+        assert state.is_live
         proof: Proof | None = None
-        if state.status is Status.NORMAL:
+        if state.status is _NORMAL:
             # R-PROOF: what will hold once this append is durable; it never falls within a lineage.
-            watermark = max(self._promised, state.log.appended_prefix)
-            if self._queued or watermark > self._promised or self._is_proof_due:
-                proof = self._make_proof(watermark)
-                self._promised = watermark
+            appended = state.log.appended_prefix
+            if self._queued or appended > self._promised or self._is_proof_due:
+                self._promised = max(self._promised, appended)
+                proof = self._make_proof(self._promised)
                 self._is_proof_due = self._lacks_proof = False
         if not self._queued and proof is None:
             return
@@ -196,7 +194,8 @@ class Persistence:
         assert self.image is not None
         return self.image.commit if self.image.commit.op <= watermark else self.state.log.base
 
-    def _flush_superblock(self) -> None:
+    def flush_superblock(self) -> None:
+        """Give out the newest image, one at a time."""
         if not self._image_dirty or self._image_in_flight is not None:
             return
         assert self.image is not None
@@ -212,8 +211,8 @@ class Persistence:
         return proof.log_view == self.state.log_view and proof.sequence > self.durable.install.proof_base
 
     def _note_acked(self) -> None:
-        assert self.durable is not None
-        self.state.acked = max(self._floor(), self._found, self._proven)
+        self._vouched = max(self._floor(), self._proven)
+        self.state.acked = max(self._vouched, self._found)
 
     def _floor(self) -> int:
         """What binds us, and needs no proof: the install's floor, and state that is durable itself."""

@@ -47,15 +47,10 @@ class Reads:
         self._tokens: dict[int, tuple[int, Read, int]] = {}  # Queries given out -> (connection, read, op).
         self._token = 0
         self._index_counter = 0
-        self._index_retry = Timeout("read_index")
+        self.index_timeout = Timeout("read_index")  # Looked at in any step, hence without a method of its own.
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._tokens)
-
-    @property
-    def next_deadline_tick(self) -> int:
-        """When an unanswered read_index is sent again."""
-        return self._index_retry.deadline_tick
 
     # --- Arrival ----------------------------------------------------------------------------------
 
@@ -167,14 +162,14 @@ class Reads:
             still.append(waiting)
         self._waiting = still
         if message.counter == self._index_counter:
-            self._index_retry.stop()  # Whoever came later asks at once.
+            self.index_timeout.stop()  # Whoever came later asks at once.
 
     # --- Once per step ----------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Begin a round if somebody needs one, and answer what is confirmed and applied."""
         if not self._waiting:
-            self._index_retry.stop()
+            self.index_timeout.stop()
             return
         if self.state.is_leading:
             self._advance_at_primary()
@@ -198,13 +193,13 @@ class Reads:
     def _advance_at_backup(self) -> None:
         unasked = any(waiting.round > self._index_counter for waiting in self._waiting)
         unanswered = any(waiting.confirmed_op is None for waiting in self._waiting)
-        is_late = self._index_retry.is_due(self.state.now_tick)
-        if (unasked and not self._index_retry.running) or (unanswered and is_late):
+        is_late = self.index_timeout.is_due(self.state.now_tick)
+        if (unasked and not self.index_timeout.running) or (unanswered and is_late):
             self._index_counter += 1
-            self._index_retry.start(self.state.now_tick, self.state.timeouts.wish_ticks)
+            self.index_timeout.start(self.state.now_tick, self.state.timeouts.wish_ticks)
             self.state.send((self.state.primary,), ReadIndex(self.state.boot, self._index_counter))
         elif not unanswered:
-            self._index_retry.stop()
+            self.index_timeout.stop()
 
     def _answer_ready(self) -> None:
         state = self.state
@@ -280,5 +275,5 @@ class Reads:
                 self.state.reject(waiting.connection, read.client, 0, read.number, code, RETRY_MS)
         self._waiting.clear()
         self._echoed.clear()
-        self._index_retry.stop()
+        self.index_timeout.stop()
         self.round_is_due = False

@@ -97,8 +97,6 @@ class Repair:
 
     def advance(self) -> None:
         """Ask for what is missing, as far as the budget goes."""
-        if not self.state.is_live:
-            return
         log = self.log
         if log.appended_prefix == log.head and self.primary_head <= log.head:
             self._asked.clear()  # Nothing is missing, which is nearly always.

@@ -100,6 +100,8 @@ class State:
     outputs: list[Output] = attrs.field(factory=list[Output])
     counters: Counter[str] = attrs.field(factory=Counter[str])
     _envelope: Envelope | None = None
+    _voters_of: Configuration | None = None  # Whose voters and peers the following are.
+    _others: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     @property
     def primary(self) -> int:
@@ -124,13 +126,22 @@ class State:
     @property
     def peers(self) -> tuple[int, ...]:
         """All other replicas, sorted."""
-        everybody = sorted({*self.configuration.voters, *self.configuration.standbys})
-        return tuple(replica for replica in everybody if replica != self.replica)
+        return self._others_of_configuration()[0]
 
     @property
     def voters_but_self(self) -> tuple[int, ...]:
         """The other voters, sorted."""
-        return tuple(replica for replica in self.configuration.voters if replica != self.replica)
+        return self._others_of_configuration()[1]
+
+    def _others_of_configuration(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        # Asked for with most messages, and changed once in the life of a cluster.
+        configuration = self.configuration
+        if self._voters_of is not configuration:
+            everybody = sorted({*configuration.voters, *configuration.standbys})
+            peers = tuple([replica for replica in everybody if replica != self.replica])
+            voters = tuple([replica for replica in configuration.voters if replica != self.replica])
+            self._voters_of, self._others = configuration, (peers, voters)
+        return self._others
 
     def is_voter(self, replica: int) -> bool:
         """Whether `replica` votes in the ruling configuration."""

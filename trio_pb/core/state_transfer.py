@@ -39,6 +39,7 @@ from trio_pb.core.timeout import NEVER
 
 __all__ = ["StateTransfer"]
 
+_UNBORN = Status.UNBORN  # Asked for in every step.
 SERVED_READS_MAX = 8  # Chunk reads for peers outstanding.
 
 
@@ -129,9 +130,7 @@ class StateTransfer:
     def advance(self) -> None:
         """Begin, fetch, install: whatever is possible now."""
         state = self.state
-        if not state.is_live or state.status is Status.UNBORN:
-            return
-        if self._switching is None:
+        if state.is_live and state.status is not _UNBORN and self._switching is None:
             self._choose_target()
             if self._target is not None or self._damaged or self._fetching:
                 self._fetch()
@@ -140,16 +139,23 @@ class StateTransfer:
     @property
     def next_deadline_tick(self) -> int:
         """When an outstanding request runs out."""
-        return min((fetch.due_tick for fetch in self._fetching.values()), default=NEVER)
+        if not self._fetching:
+            return NEVER
+        return min([fetch.due_tick for fetch in self._fetching.values()])
 
     def _choose_target(self) -> None:
         state, target = self.state, self._target
+        is_needed = self._is_needed()
+        if target is None:
+            if is_needed:
+                self._begin(state.certified)
+            return
         # What was applied meanwhile is never undone (INV-14), and our log must go on from the target.
         least = 0 if state.is_untrusted or state.is_state_lost else state.applied + 1
-        if self._is_needed():
-            if target is None or target.op < max(least, state.log.base.op):
+        if is_needed:
+            if target.op < max(least, state.log.base.op):
                 self._begin(state.certified)
-        elif target is not None and (target.op < least or not self._is_listed):
+        elif target.op < least or not self._is_listed:
             reach(Mark.TRANSFER_OVERTAKEN)
             self._stop()  # The log got there first; or will, by the look of it, and little was fetched so far.
 
@@ -369,8 +375,7 @@ class StateTransfer:
     def finish_switch(self) -> None:
         """Finish a switch once its image is durable, and what the old state was given is computed."""
         state, durable, switching = self.state, self._persistence.durable, self._switching
-        if switching is None:
-            return
+        assert switching is not None
         assert durable is not None
         is_durable = durable.checkpoint == switching.target and not durable.untrusted
         if is_durable and state.applying == state.applied:

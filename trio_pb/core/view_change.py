@@ -34,6 +34,8 @@ from trio_pb.core.wishes import Wishes
 
 __all__ = ["ViewChange"]
 
+_NORMAL = Status.NORMAL  # Asked for in every step.
+
 
 @attrs.frozen
 class _Installing:
@@ -300,7 +302,7 @@ class ViewChange:
         if view is not None and self.state.status is not Status.UNBORN:
             reach(Mark.ENTERED_BY_WISHES)
             self.enter(view)
-        if self.state.status is Status.NORMAL:
+        if self.state.status is _NORMAL:
             return
         self.wish_as_ex_primary()
         self._state_our_log()

@@ -75,8 +75,9 @@ class Wishes:
     def entry(self) -> int | None:
         """R-ENTER: the largest view that a view change quorum wishes for or beyond, if above ours."""
         state = self.state
-        if self.target is None and not self._heard:
-            return None
+        quorum = state.quorums.view_change
+        if len(self._heard) + (self.target is not None) < quorum:
+            return None  # As in nearly every step.
         oldest = state.now_tick - state.timeouts.wish_life_ticks
         targets = [
             target
@@ -85,7 +86,6 @@ class Wishes:
         ]
         if self.target is not None and state.is_voter(state.replica):
             targets.append(self.target)
-        quorum = state.quorums.view_change
         if len(targets) < quorum:
             return None
         reached = sorted(targets, reverse=True)[quorum - 1]
