@@ -52,6 +52,10 @@ __all__ = [
 ]
 
 
+_AMNESIAC = Status.AMNESIAC
+_VOTELESS = (Status.UNBORN, Status.AMNESIAC, Status.RETIRED)
+
+
 class AgreementOnApply(Oracle):
     """INV-1: whatever one replica executes at an op, every replica executes there, in every boot."""
 
@@ -154,6 +158,8 @@ class OnePrimaryPerView(Oracle):
         self._lead(replica, send.envelope.boot, send.envelope.view)
 
     def _lead(self, replica: int, boot: int, view: int) -> None:
+        if self._leaders.get(view) == (replica, boot):
+            return  # Seen before, as in most steps.
         first = self._leaders.setdefault(view, (replica, boot))
         if first != (replica, boot):
             violate("INV-5", f"R{replica} boot {boot} leads view {view} after R{first[0]} boot {first[1]} did")
@@ -242,10 +248,8 @@ class AppliedBelowCommit(Oracle):
         applied, commit = state.applied, state.commit_max
         last_applied, last_commit = self._last.get(replica, (0, 0))
         was_rebuilding = replica in self._rebuilding
-        if state.is_untrusted:
-            self._rebuilding.add(replica)
-        else:
-            self._rebuilding.discard(replica)
+        if state.is_untrusted != was_rebuilding:
+            (self._rebuilding.add if state.is_untrusted else self._rebuilding.discard)(replica)
         if applied == last_applied and commit == last_commit:
             return
         self._last[replica] = (applied, commit)
@@ -277,8 +281,10 @@ class PipelineBound(Oracle):
 
     def on_step(self, replica: int, state: State) -> None:
         """What a primary adds to its log stays within reach of its newest certified checkpoint."""
-        head, limit = state.log.head, max(state.start_view_head, state.certified.op + self._limits.wal_ops)
-        if state.is_leading and head > limit:
+        if not state.is_leading:
+            return
+        head = state.log.head
+        if head > state.start_view_head and head > state.certified.op + self._limits.wal_ops:
             violate("INV-15", f"R{replica} leads with head {head}; its certificate is of op {state.certified.op}")
 
 
@@ -355,7 +361,8 @@ class CheckpointsAgree(Oracle):
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
         self._first: dict[int, bytes] = {}  # Op -> identity.
-        self._certified: dict[int, int] = {}  # Replica -> op of the newest certificate that it knows.
+        self._certified: dict[int, CheckpointId] = {}  # Replica -> the newest certificate that it knows.
+        self._own: dict[int, CheckpointId] = {}  # Replica -> its own checkpoint as compared last.
         self._holders: dict[CheckpointId, set[int]] = {}  # Checkpoint -> disks that had it as their own.
         self._newest = 0  # Op of the newest certificate.
 
@@ -375,23 +382,29 @@ class CheckpointsAgree(Oracle):
 
     def on_step(self, replica: int, state: State) -> None:
         """Compare whatever a replica believes of checkpoints with what was believed first."""
-        if state.certified.op > self._newest:
-            self._newest = state.certified.op
-            holders = self._holders.get(state.certified, set())
+        certified, own = state.certified, state.checkpoint
+        if certified is not self._certified.get(replica):
+            self._certified[replica] = certified
+            self._certify(replica, certified)
+        if own is not self._own.get(replica) and not (state.is_untrusted or self.facts.disks[replica].is_flipped):
+            self._own[replica] = own
+            self._compare(replica, own)
+
+    def _certify(self, replica: int, certified: CheckpointId) -> None:
+        if certified.op > self._newest:
+            self._newest = certified.op
+            holders = self._holders.get(certified, set())
             if len(holders) < self.facts.quorums.certify:
                 violate(
                     "INV-21",
                     f"R{replica} takes a checkpoint of op {self._newest} for certified; {len(holders)} have it",
                 )
-        self._certified[replica] = state.certified.op
-        self._compare(replica, state.certified)
-        if not (state.is_untrusted or self.facts.disks[replica].is_flipped):
-            self._compare(replica, state.checkpoint)
+        self._compare(replica, certified)
 
     def on_collect(self, replica: int, collect: Collect) -> None:
         """R-GC: only below the newest certificate, and not above our own durable checkpoint."""
         image = self.facts.disks[replica].superblock
-        newest, own = self._certified[replica], image.checkpoint.op
+        newest, own = self._certified[replica].op, image.checkpoint.op
         low = collect.wal_low - 1
         if low and (low >= newest or low > own):
             violate("INV-25", f"R{replica} frees up to op {low}; the newest certificate: {newest}, its own: {own}")
@@ -423,19 +436,19 @@ class EligibleVoters(Oracle):
 
     def on_prepare_ok(self, replica: int, _: Send, __: PrepareOk) -> None:
         """Only a normal replica acknowledges; an amnesiac does not know what it promised."""
-        self._demand(replica, "prepare_ok", {Status.UNBORN, Status.AMNESIAC, Status.RETIRED})
+        self._demand(replica, "prepare_ok")
 
     def on_commit_ok(self, replica: int, _: Send, __: CommitOk) -> None:
         """The same for the echo of a round."""
-        self._demand(replica, "commit_ok", {Status.UNBORN, Status.AMNESIAC, Status.RETIRED})
+        self._demand(replica, "commit_ok")
 
     def on_do_view_change(self, replica: int, _: Send, __: DoViewChange) -> None:
         """Nor does it offer a log."""
-        self._demand(replica, "do_view_change", {Status.UNBORN, Status.AMNESIAC, Status.RETIRED})
+        self._demand(replica, "do_view_change")
 
-    def _demand(self, replica: int, kind: str, forbidden: set[Status]) -> None:
+    def _demand(self, replica: int, kind: str) -> None:
         status = self._status.get(replica)
-        if status is not None and status in forbidden:
+        if status is not None and status in _VOTELESS:
             violate("INV-26", f"R{replica} sends {kind} while {status.name.lower()}")
 
 
@@ -505,7 +518,7 @@ class CrashesLeaveNoFault(Oracle):
 
     def on_step(self, replica: int, state: State) -> None:
         """Amnesia, and a checkpoint that does not load, need a damaged disk."""
-        if state.status is Status.AMNESIAC and not self.facts.disks[replica].may_forget:
+        if state.status is _AMNESIAC and not self.facts.disks[replica].may_forget:
             violate("INV-28", f"R{replica} is amnesiac, and neither its proofs nor its log were lost")
         if state.is_state_lost and not self.facts.disks[replica].is_damaged:
             violate("INV-28", f"R{replica} cannot load its checkpoint, and no disk was damaged")

@@ -56,7 +56,6 @@ class Watch:
     def __init__(self, facts: Facts, oracles: Sequence[Oracle]) -> None:
         self.facts = facts
         self.oracles = tuple(oracles)
-        self.checks = 0  # Steps watched.
         self.suffixes_dropped = 0  # Installs that left out what the replica's own log had.
         self._given: dict[int, dict[int, bytes]] = {}  # Replica -> op -> the prepare last handed to its disk.
         self._commit_points: dict[int, int] = {}  # Replica -> its commit point as last seen.
@@ -152,7 +151,6 @@ class Watch:
 
     def step(self, replica: int, state: State) -> None:
         """A replica took a step; called before its outputs go anywhere."""
-        self.checks += 1
         if state.commit_max != self._commit_points.get(replica):
             self._commit_points[replica] = state.commit_max
             self._note_commit(replica, state)
