@@ -83,6 +83,7 @@ class SimCluster:
         self.cluster_id = self._bytes16("cluster")
         self._digest = 0
         self._connections = 0
+        self._replicas_by_address = {address_of(number): number for number in range(shape.replicas)}
         self.network = Network(
             choices,
             self.scheduler,
@@ -186,7 +187,7 @@ class SimCluster:
 
     def replica_at(self, address: str) -> int:
         """Which replica listens at an address."""
-        return next(replica.number for replica in self.replicas if address_of(replica.number) == address)
+        return self._replicas_by_address[address]
 
     def open_stream(self, client: int, replica: int, connection: int) -> None:
         """A client asks for a connection; the answer takes a round trip, or never comes."""

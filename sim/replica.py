@@ -69,7 +69,7 @@ from trio_pb.errors import DiskFullError, StorageError
 from trio_pb.storage.checkpointer import Checkpointer
 from trio_pb.storage.disk import Flush, Job, Read, Write, run
 from trio_pb.storage.store import Store
-from trio_pb.storage.work import Completion
+from trio_pb.storage.work import Completion, Work
 
 __all__ = ["RecordedStep", "SimReplica", "World"]
 
@@ -123,6 +123,9 @@ class SimReplica:
 
     def __init__(self, world: World, number: int, disk: FakeDisk, options: Options) -> None:
         self.world = world
+        self._scheduler = world.scheduler
+        self._watch = world.watch
+        self._turn_delay = world.shape.turn_delay
         self.number = number
         self.disk = disk
         self.options = options
@@ -153,6 +156,7 @@ class SimReplica:
         self._store = Store(segment_size=world.shape.segment_size)
         self._checkpointer = Checkpointer(self.machine)
         self._slice_due = False
+        self._is_disk_idle = True  # The store had nothing to do, and nothing was put since.
         self._job: Job[Any] | None = None  # Its value depends on the job.
         self._job_done: Callable[[Any], None] = self._on_opened
         self._job_write = 0  # The disk's latest write when the job began.
@@ -250,7 +254,7 @@ class SimReplica:
 
     def flip(self) -> None:
         """Let the state in memory go wrong, where no request and no read looks (PROTOCOL 9, mismatch)."""
-        disk = self.world.watch.facts.disks[self.number]
+        disk = self._watch.facts.disks[self.number]
         disk.is_flipped, disk.flipped_op = True, self.machine.op
         self.machine.place(encode_place(PlaceOrder(GHOST, 1, "ghost")), b"", 1)
 
@@ -266,7 +270,7 @@ class SimReplica:
             if self.core is not None:
                 self._turn()
             if step_waits:
-                self.world.scheduler.after(0, self._finish_step, self._life)
+                self._scheduler.after(0, self._finish_step, self._life)
 
     # --- Inputs ---------------------------------------------------------------------------------
 
@@ -303,12 +307,11 @@ class SimReplica:
         self._inbox.append(item)
         if self.is_paused or self._turn_due:
             return
-        delay = self.world.shape.turn_delay
-        if delay == 0:
+        if self._turn_delay == 0:
             self._turn()
         else:
             self._turn_due = True
-            self.world.scheduler.after(delay, self._due_turn, self._life)
+            self._scheduler.after(self._turn_delay, self._due_turn, self._life)
 
     def _due_turn(self, life: int) -> None:
         if life == self._life:
@@ -331,9 +334,9 @@ class SimReplica:
     # --- Turns ----------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        core, world = self.core, self.world
+        core = self.core
         assert core is not None
-        now_tick = (world.scheduler.now - self._boot_time) // TICK_US
+        now_tick = (self._scheduler.now - self._boot_time) // TICK_US
         inputs, self._inbox = self._inbox, []
         if now_tick > self._last_tick:
             inputs.append(Tick(now_tick - self._last_tick, self._wall_ns()))
@@ -352,7 +355,7 @@ class SimReplica:
             return  # A planned crash fell into the first step of the disk's work.
         if self._checkpointer.is_due and not self._slice_due:
             self._slice_due = True
-            world.scheduler.after(SLICE_DELAY_US, self._take_slice, self._life)
+            self._scheduler.after(SLICE_DELAY_US, self._take_slice, self._life)
         self._wake_later(core, now_tick)
 
     def _take_slice(self, life: int) -> None:
@@ -360,31 +363,34 @@ class SimReplica:
         if life != self._life or not self._slice_due:
             return
         if self.is_paused:
-            self.world.scheduler.after(SLICE_DELAY_US, self._take_slice, life)
+            self._scheduler.after(SLICE_DELAY_US, self._take_slice, life)
             return
         self._slice_due = False
         if self._checkpointer.is_due:
             advance = self._checkpointer.advance(self.world.shape.slice_bytes)
             for work in advance.work:
-                self._store.put(work)
+                self._put(work)
             self._inbox.extend(advance.inputs)
         self._turn()
 
     def _wake_later(self, core: Replica, now_tick: int) -> None:
         # No timer fires without a Tick: one that is due already waits for the next.
-        wake = self._boot_time + max(core.next_deadline_tick, now_tick + 1) * TICK_US
+        soonest = self._boot_time + (now_tick + 1) * TICK_US
+        if self._wake_at is not None and self._wake_at <= soonest:
+            return
+        wake = max(self._boot_time + core.next_deadline_tick * TICK_US, soonest)
         if self._wake_at is None or wake < self._wake_at:
             self._wake_at = wake
-            self.world.scheduler.at(wake, self._wake, self._life, wake)
+            self._scheduler.at(wake, self._wake, self._life, wake)
 
     def _step(self, core: Replica, now_tick: int, inputs: list[Input]) -> list[Input]:
         outputs = core.step(now_tick, inputs)
         self.steps += 1
         if self.recorded:
             self.recorded[-1].append(RecordedStep(now_tick, tuple(inputs), tuple(outputs)))
-        self.world.watch.step(self.number, core.state)
+        self._watch.step(self.number, core.state)
         if self.steps % STEPS_PER_LOOK == 0:
-            self.world.watch.core(self.number, core)
+            self._watch.core(self.number, core)
         carry_out = self._carry_out
         for output in outputs:
             if self.crash_after_outputs is not None:
@@ -392,53 +398,54 @@ class SimReplica:
                     raise _CrashNowError
                 self.crash_after_outputs -= 1
             carry_out[type(output)](output)
-        fed, self._fed = self._fed, []
+        fed = self._fed
+        if fed:
+            self._fed = []
         return fed
 
     def _wall_ns(self) -> int:
-        return EPOCH_NS + self.world.scheduler.now * 1000 + self.wall_offset_ns
+        return EPOCH_NS + self._scheduler.now * 1000 + self.wall_offset_ns
 
     # --- Outputs --------------------------------------------------------------------------------
 
     def _on_send(self, output: Send) -> None:
-        world = self.world
-        world.watch.send(self.number, output)
+        self._watch.send(self.number, output)
         payload = Payload(output.message, output.envelope, 0)
         for destination in output.replicas:
-            world.network.send(self.number, destination, payload)
+            self.world.network.send(self.number, destination, payload)
 
     def _on_to_client(self, output: ToClient) -> None:
-        self.world.watch.to_client(self.number, output)
+        self._watch.to_client(self.number, output)
         self._answer(output.connection, output.message)
 
     def _on_append(self, output: WalAppend) -> None:
-        self.world.watch.append(self.number, output)
-        self._store.put(output)
+        self._watch.append(self.number, output)
+        self._put(output)
 
     def _on_superblock_write(self, output: SuperblockWrite) -> None:
-        self.world.watch.image(self.number, output)
-        self._store.put(output)
+        self._watch.image(self.number, output)
+        self._put(output)
 
     def _on_storage_work(
         self, output: WalRead | ChunkPut | ChunkRead | SyncBegin | Collect | Scrub | SpaceCheck
     ) -> None:
-        self._store.put(output)
+        self._put(output)
 
     def _on_collect(self, output: Collect) -> None:
-        self.world.watch.collect(self.number, output)
-        self._store.put(output)
+        self._watch.collect(self.number, output)
+        self._put(output)
 
     def _on_adopt(self, output: Adopt) -> None:
         self._checkpointer.adopt(output)
-        self.world.watch.adopt(self.number, output.target.op)
-        self.world.watch.state(self.number, output.target.op, self.machine.digest())
+        self._watch.adopt(self.number, output.target.op)
+        self._watch.state(self.number, output.target.op, self.machine.digest())
 
     def _on_apply(self, output: Apply) -> None:
-        self.world.watch.apply(self.number, output)
+        self._watch.apply(self.number, output)
         results = self.machine.apply(output.op, output.timestamp, output.items)
         self._fed.append(Applied(output.op, results))
         if output.op % 32 == 0:
-            self.world.watch.state(self.number, output.op, self.machine.digest())
+            self._watch.state(self.number, output.op, self.machine.digest())
 
     def _on_query(self, output: Query) -> None:
         answers = self.machine.query(output.op, output.now_tick, output.items)
@@ -504,11 +511,17 @@ class SimReplica:
 
     # --- Disk -----------------------------------------------------------------------------------
 
+    def _put(self, work: Work) -> None:
+        self._is_disk_idle = False
+        self._store.put(work)
+
     def _begin_disk_work(self) -> None:
-        if self._job is None:
+        if self._job is None and not self._is_disk_idle:
             job = self._store.take()
             if job is not None:
                 self._run_job(job, self._on_completions)
+            else:
+                self._is_disk_idle = True
 
     def _run_job(self, job: Job[Any], done: Callable[[Any], None]) -> None:
         self._job, self._job_done = job, done
@@ -557,8 +570,8 @@ class SimReplica:
             delay = latency_of(bits, speed.flush_min, speed.flush_mean)
         else:
             delay = latency_of(bits, speed.step_min, speed.step_mean)
-        delay = max(delay * self.slowness, self.stalled_until - self.world.scheduler.now)
-        self.world.scheduler.after(delay, self._finish_step, self._life)
+        delay = max(delay * self.slowness, self.stalled_until - self._scheduler.now)
+        self._scheduler.after(delay, self._finish_step, self._life)
 
     def _finish_step(self, life: int) -> None:
         if life != self._life or self._job is None:
@@ -585,7 +598,7 @@ class SimReplica:
 
     def _refuse_disk(self, error: StorageError) -> None:
         """Opening found a disk that must not be used: right only where it was damaged to that point (PROTOCOL 7.6)."""
-        if not self.world.watch.facts.disks[self.number].may_be_lost:
+        if not self._watch.facts.disks[self.number].may_be_lost:
             raise error
         self.world.trace("disk lost", self.number, str(error))
         self.world.count("disk lost")
@@ -597,12 +610,13 @@ class SimReplica:
 
     def _on_opened(self, start: Start) -> None:
         world = self.world
+        self._is_disk_idle = False
         self.core = Replica(self.options)
-        self._boot_time = world.scheduler.now
+        self._boot_time = self._scheduler.now
         self._last_tick = 0
         if world.shape.record:
             self.recorded.append([])
-        world.watch.start(self.number, start, self._durable_scan(start))
+        self._watch.start(self.number, start, self._durable_scan(start))
         self._inbox.append(start)
         self._turn()
 
@@ -619,7 +633,7 @@ class SimReplica:
         return run(self.disk.remains(), Store(segment_size=self.world.shape.segment_size).look()).scan
 
     def _on_completions(self, completions: tuple[Completion, ...]) -> None:
-        watch = self.world.watch
+        watch = self._watch
         if completions and self.disk.has_unflushed_since(self._job_write):
             violate("INV-8", f"{self.name}: storage reports work as durable that a power cut would undo")
         for completion in completions:

@@ -367,7 +367,8 @@ class RequirementsHold(Oracle):
         if requires.view > image.view or requires.log_view > image.log_view:
             violate(
                 "INV-31",
-                f"R{replica} sends {_name(send)}, which requires {requires}; durable view {image.view}/{image.log_view}",
+                f"R{replica} sends {_name(send)}, which requires {requires};"
+                f" durable view {image.view}/{image.log_view}",
             )
         # Few messages promise anything.
         if requires.acked and requires.acked > disk.watermark and requires.log_view == image.log_view:

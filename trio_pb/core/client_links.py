@@ -32,6 +32,9 @@ class LinkState(Enum):
     READY = "ready"
 
 
+_IDLE, _READY = LinkState.IDLE, LinkState.READY  # Asked for in every step.
+
+
 @attrs.define(eq=False)
 class Link:
     """What is known of one address, and its connection if there is one."""
@@ -53,7 +56,7 @@ class Link:
     @property
     def is_ready(self) -> bool:
         """Whether requests can be sent."""
-        return self.state is LinkState.READY
+        return self.state is _READY
 
 
 class Links:
@@ -227,23 +230,26 @@ class Links:
         if self.lead is not None and since_ms is not None and now_ms - since_ms >= self._options.drop_ms:
             self._fail(self.lead, f"silent for {self._options.drop_ms} ms", now_ms)
         for link in self.by_address.values():
-            if link.state in (LinkState.CONNECTING, LinkState.GREETING) and link.due_ms <= now_ms:
+            if link.state is _IDLE:
+                continue
+            if link.state is _READY:
+                silent_ms = link.unanswered_since_ms
+                if silent_ms is not None and now_ms - silent_ms >= self._options.drop_ms:
+                    # Half open: the replica lost power and nobody told us. Only a new connection will tell.
+                    self._fail(link, f"silent for {self._options.drop_ms} ms", now_ms)
+            elif link.due_ms <= now_ms:
                 self._fail(link, f"no greeting within {self._options.connect_timeout_ms} ms", now_ms)
-            silent_ms = link.unanswered_since_ms
-            if link.is_ready and silent_ms is not None and now_ms - silent_ms >= self._options.drop_ms:
-                # Half open: the replica lost power and nobody told us. Only a new connection will tell.
-                self._fail(link, f"silent for {self._options.drop_ms} ms", now_ms)
         scouting = self._is_scouting(now_ms, has_work=has_work)
         self._seek(now_ms, scouting or self.ready() is None)
         asked: list[Link] = []
         for link in self.by_address.values():
-            if link.state is LinkState.IDLE:
+            if link.state is _IDLE:
                 if link.due_ms <= now_ms and (self._seeking or link.address in wanted):
                     self._connect(link, now_ms)
             elif self.lead is not None and not scouting:
                 if link is not self.lead and link.address not in wanted:
                     self._close(link, now_ms)
-            elif scouting and link.is_ready and link is not self.lead and link.due_ms <= now_ms:
+            elif scouting and link.state is _READY and link is not self.lead and link.due_ms <= now_ms:
                 link.asked_ms = now_ms
                 if link.unanswered_since_ms is None:
                     link.unanswered_since_ms = now_ms
@@ -255,17 +261,19 @@ class Links:
     def next_deadline_ms(self, now_ms: int, *, has_work: bool, wanted: Collection[str]) -> int:
         """When `on_timers` has something to do next; FAR if never."""
         scouting = self._is_scouting(now_ms, has_work=has_work)
-        times = [FAR]
+        earliest_ms = FAR
         if self.lead is not None and self.waiting_since_ms is not None:
-            doubt_ms = self.waiting_since_ms + self._options.silence_ms
-            times.append(doubt_ms if doubt_ms > now_ms else self.waiting_since_ms + self._options.drop_ms)
+            earliest_ms = self.waiting_since_ms + self._options.silence_ms
+            if earliest_ms <= now_ms:
+                earliest_ms = self.waiting_since_ms + self._options.drop_ms
         for link in self.by_address.values():
-            if link.state is LinkState.IDLE:
-                if self._seeking or link.address in wanted:
-                    times.append(link.due_ms)
-            elif not link.is_ready or (scouting and link is not self.lead):
-                times.append(link.due_ms)
-        return min(times)
+            if link.state is _IDLE:
+                is_timed = self._seeking or link.address in wanted
+            else:
+                is_timed = link.state is not _READY or (scouting and link is not self.lead)
+            if is_timed and link.due_ms < earliest_ms:
+                earliest_ms = link.due_ms
+        return earliest_ms
 
     # --- Inside ---------------------------------------------------------------------------------
 

@@ -82,6 +82,8 @@ class Reads:
 
     def wanted(self) -> list[str]:
         """Addresses, besides the lead's, that some read needs a connection to."""
+        if not self._placed:
+            return []
         wanted: dict[str, None] = {}
         for read in self._placed.values():
             address = self._preferred(read)
