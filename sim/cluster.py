@@ -15,6 +15,7 @@ from sim.network import CLIENT_NODES, Network, Payload
 from sim.oracles import invariants, promises
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
+from sim.oracles.stability import Stable
 from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.traffic import NoCopyStorm
 from sim.oracles.watch import Oracle, Watch
@@ -100,7 +101,9 @@ class SimCluster:
         for number in facts.disks:
             facts.disks[number].examine = partial(self._examine, number)
         self.executed = ExecutedOnce(facts, shape.limits.sessions_max)
-        self.watch = Watch(facts, all_oracles(facts, shape, self.executed))
+        self.stable = Stable(facts)
+        quiet: list[Oracle] = [] if shape.faults.settling is None else [self.stable]
+        self.watch = Watch(facts, all_oracles(facts, shape, self.executed) + quiet)
         options = shape.options(self.seed)
         self.replicas = [SimReplica(self, number, disk, options) for number, disk in enumerate(disks)]
         spread = shape.clock_spread_ms

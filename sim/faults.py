@@ -8,7 +8,7 @@ from sim.ambushes import Ambushes
 from sim.choices import Key
 from sim.cluster import SimCluster
 from sim.disk_faults import DiskFaults
-from sim.network import CLIENT_NODES
+from sim.partitions import Partitions
 from sim.replica import SimReplica
 
 __all__ = ["FaultInjector"]
@@ -30,6 +30,7 @@ class FaultInjector:
         self._crashes = 0
         self._ambushes = Ambushes(cluster, self._note, lambda: self.is_healed)
         self._disks = DiskFaults(cluster, self._note, lambda: self.is_healed)
+        self._partitions = Partitions(cluster, self._note, lambda: self.is_healed, self._victim)
         # (operations ended, number, act, its index), the next one last.
         self._waiting: list[tuple[int, int, Callable[[int], None], int]] = []
         cluster.history.on_end = self._follow_work
@@ -37,14 +38,16 @@ class FaultInjector:
     def schedule(self) -> None:
         """Put every fault of the plan on the clock."""
         plan = self.cluster.shape.faults
+        if plan.settling is not None:
+            self.cluster.scheduler.at(plan.settling, self._demand_stability)
         work = self.cluster.shape.workload.operations * self.cluster.shape.clients
         for label, count, act in (
             ("crash", plan.crashes, self._crash),
             ("power cut", plan.power_cuts, self._cut_power),
             ("pause", plan.pauses, self._pause),
-            ("partition", plan.partitions, self._partition),
             ("ambush", plan.ambushes, self._ambushes.spring),
             ("flip", plan.flips, self._flip),
+            *self._partitions.plan(),
             *self._disks.plan(),
         ):
             for index in range(count):
@@ -76,6 +79,13 @@ class FaultInjector:
             if replica.is_paused:
                 replica.resume()
             self._restart(replica)
+
+    def _demand_stability(self) -> None:
+        """All was well for long: nothing may disturb the view any more but what cuts off its primary (INV-34)."""
+        isolated = self.cluster.shape.faults.isolations and self._choices.flag(("isolation", 0), 1.0)
+        takes_primary = bool(isolated) and self._partitions.isolate()
+        reason = "only a backup is cut off" if isolated else ""
+        self.cluster.stable.demand(int(takes_primary), "its primary was replaced before" if takes_primary else reason)
 
     # --- Crashes ------------------------------------------------------------------------------
 
@@ -144,45 +154,6 @@ class FaultInjector:
                 if replica.is_primary:
                     return replica
         return replicas[chosen % len(replicas)]
-
-    # --- Partitions ---------------------------------------------------------------------------
-
-    def _partition(self, index: int) -> None:
-        """Cut the network in one of several shapes; mend it later."""
-        if self.is_healed:
-            return
-        network = self.cluster.network
-        before = set(network.blocked)
-        key: Key = ("partition", index)
-        numbers = [replica.number for replica in self.cluster.replicas]
-        victim = self._victim((*key, "who")).number
-        others = [number for number in numbers if number != victim]
-        shape = self._choices.number((*key, "shape"), 0, 6, 0)
-        one_way = self._choices.flag((*key, "one way"), 0.3)
-        if shape == 0:  # One against the rest.
-            network.block([victim], others, one_way=one_way)
-        elif shape == 1:  # The same, other direction if one way.
-            network.block(others, [victim], one_way=one_way)
-        elif shape == 2:  # Two sides.
-            sides = self._choices.number((*key, "sides"), 0, (1 << len(numbers)) - 1, 1)
-            left = [number for number in numbers if sides >> number & 1]
-            network.block(left, [number for number in numbers if number not in left], one_way=one_way)
-        elif shape == 3:  # Only through a hub: no two others hear each other.
-            network.block(others, others)
-        elif shape == 4:  # One link.
-            network.block([victim], others[:1], one_way=one_way)
-        elif shape == 5:  # Any directed links.
-            links = self._choices.bits((*key, "links"))
-            for position, (source, destination) in enumerate((s, d) for s in numbers for d in numbers if s != d):
-                if links >> position & 1:
-                    network.block([source], [destination], one_way=True)
-        else:  # Clients cannot reach one replica.
-            network.block([client.node for client in self.cluster.clients], [victim], one_way=one_way)
-        assert all(min(link) < CLIENT_NODES for link in network.blocked)
-        self._note("partition")
-        made = network.blocked - before
-        duration = self._choices.latency((*key, "long"), 50 * MS, self.cluster.shape.faults.partition_mean)
-        self.cluster.scheduler.after(duration, network.blocked.difference_update, made)
 
     def _note(self, fault: str) -> None:
         self.fired += 1

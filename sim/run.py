@@ -123,7 +123,10 @@ def _run(cluster: SimCluster) -> None:
         # The clients of ambushes have no share of the work, only an answer to wait for.
         return all(workload.is_done for workload in workloads) and not any(c.pending for c in cluster.clients)
 
-    cluster.run_until(is_done, shape.faults.duration)
+    if shape.faults.settling is None:
+        cluster.run_until(is_done, shape.faults.duration)
+    else:  # Quiet is to last, with and without work.
+        scheduler.run_until(shape.faults.duration)
     injector.heal()
     cluster.trace("healed")
     # What a client still has to ask takes its own time, beside that of a cluster that comes back.

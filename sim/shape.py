@@ -60,6 +60,8 @@ class FaultPlan:
     """Which faults exist in a run; times in microseconds, counts over the whole fault phase."""
 
     duration: int = 0
+    settling: int | None = None  # After so long no view may change any more (INV-34); the run lasts `duration`.
+    isolations: int = 0  # Of one replica, after the settling, to the end.
     follow_work: bool = False  # Faults come when so many operations have ended, not at a time.
     crashes: int = 0
     power_cuts: int = 0  # Of all machines at once.

@@ -26,6 +26,7 @@ from trio_pb.core import (
     state_transfer,
     upkeep,
     view_change,
+    wishes,
 )
 from trio_pb.core.durable import Install, Proof, Scan, Superblock
 from trio_pb.core.log import Hold
@@ -148,6 +149,17 @@ def _small_replication_quorum(patch: Patch) -> None:
 def _small_view_change_quorum(patch: Patch) -> None:
     """R-ENTER, 6.4: one voter too few."""
     _small_quorum(patch, "view_change")
+
+
+def _one_wish_is_enough(patch: Patch) -> None:
+    """R-ENTER (6.2): whoever wishes for a view enters it, without a quorum of wishes."""
+
+    def mutant(self: wishes.Wishes) -> int | None:
+        if self.target is None or self.target <= self.state.view:
+            return None
+        return self.target
+
+    patch.setattr(wishes.Wishes, "entry", mutant)
 
 
 def _deny_what_was_acknowledged(patch: Patch) -> None:
@@ -433,6 +445,7 @@ MUTANTS: dict[str, Mutant] = {
     "acknowledge when durable": _acknowledge_before_durable,
     "replication quorum": _small_replication_quorum,
     "view change quorum": _small_view_change_quorum,
+    "wish quorum": _one_wish_is_enough,
     "deny only the unacknowledged": _deny_what_was_acknowledged,
     "ack_floor": _forget_acknowledgements_at_install,
     "proof_base": _keep_old_proofs_at_install,
