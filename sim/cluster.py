@@ -92,6 +92,7 @@ class SimCluster:
             codec=shape.codec,
             arrive=self._arrive,
             broken=self._stream_broken,
+            troubled=shape.faults.troubles_links,
         )
         disks = [self._formatted_disk(number) for number in range(shape.replicas)]
         images = [
@@ -204,6 +205,15 @@ class SimCluster:
     def end_stream(self, replica: int, client: int, connection: int) -> None:
         """A replica's end is gone."""
         self.scheduler.after(self._handshake(connection), self._reset, replica, client, connection)
+
+    def reset(self, replica: int, other: int) -> None:
+        """End every connection between a replica and another node: what is on its way is lost."""
+        if self.network.links is not None:
+            self.network.links.reset(replica, other)
+        if other >= CLIENT_NODES:
+            held = self.replicas[replica].connections
+            for connection in [connection for connection, client in held.items() if client == other]:
+                self._stream_broken(other, replica, connection)
 
     def _handshake(self, connection: int) -> int:
         faults = self.network.faults

@@ -7,6 +7,7 @@ counted as, and what they bring about in the protocol; a sweep of a few hundred 
 from __future__ import annotations
 
 from sim.ambushes import AMBUSHES
+from sim.congestion import CONGESTION
 from sim.disk_faults import DISK_FAULTS
 from sim.partitions import PARTITIONS
 from sim.profiles import FAMILIES, Family
@@ -16,7 +17,10 @@ __all__ = ["expected_of"]
 ALWAYS = ("became_primary", "ex_primary")
 ISOLATED = ("isolation", "messages blocked", "abdicated")
 FAULTS: dict[Family, tuple[str, ...]] = {
-    Family.NETWORK: ("messages lost", "messages duplicated", "messages spiked", "messages blocked", *PARTITIONS),
+    Family.NETWORK: (
+        *("messages lost", "messages duplicated", "messages spiked", "messages blocked", "messages corrupted"),
+        *("messages clogged", "messages overflowed", "messages reset", "messages cut short", *PARTITIONS, *CONGESTION),
+    ),
     Family.PROCESS: ("crashes", "power cut", "pause"),
     Family.DISK: DISK_FAULTS,
     Family.MEMORY: ("flip", "diverged"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sim.ambushes import Ambushes
 from sim.choices import Key
 from sim.cluster import SimCluster
+from sim.congestion import Congestion
 from sim.disk_faults import DiskFaults
 from sim.partitions import Partitions
 from sim.replica import SimReplica
@@ -31,6 +32,7 @@ class FaultInjector:
         self._ambushes = Ambushes(cluster, self._note, lambda: self.is_healed)
         self._disks = DiskFaults(cluster, self._note, lambda: self.is_healed)
         self._partitions = Partitions(cluster, self._note, lambda: self.is_healed, self._victim)
+        self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
         # (operations ended, number, act, its index), the next one last.
         self._waiting: list[tuple[int, int, Callable[[int], None], int]] = []
         cluster.history.on_end = self._follow_work
@@ -48,6 +50,7 @@ class FaultInjector:
             ("ambush", plan.ambushes, self._ambushes.spring),
             ("flip", plan.flips, self._flip),
             *self._partitions.plan(),
+            *self._congestion.plan(),
             *self._disks.plan(),
         ):
             for index in range(count):

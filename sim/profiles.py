@@ -28,11 +28,14 @@ __all__ = ["DEFAULT_PROFILE", "FAMILIES", "PROFILES", "Family", "Profile", "draw
 Profile: TypeAlias = "Callable[[Choices], Shape]"
 
 MS = 1000  # Microseconds.
+KIB = 1024
 # Ticks between two slices of scrubbing: in haste where there is something to find.
 SCRUBS = ((100, 20), (4, 2, 20))
 AMBUSHED_SHARE = 0.2  # Of the seeds; they meet most of the truncations.
 DECAYING_SHARE = 0.5  # The others have the faults of crashes only (INV-28).
 LARGE_SHARE = 0.06  # Clusters of 6 and 7: each costs as much as several small ones.
+CODEC_SHARE = 1 / 8  # Bytes, not objects: messages take twice the time.
+CODEC_SHARE_FOCUSED = 1 / 3
 FOCUSED = 1.6  # How much more often a fault exists where other families do not.
 
 
@@ -89,6 +92,7 @@ def draw_shape(choices: Choices, families: frozenset[Family] = EVERYTHING) -> Sh
     if replicas > 2 and draw.has(Family.DISK, "decay exists", DECAYING_SHARE):
         decaying = draw.one_of("decaying", 1, 2)
     workload = _draw_workload(draw, clients, hurry)
+    codec = draw.exists("codec", CODEC_SHARE if families == EVERYTHING else CODEC_SHARE_FOCUSED)
     flips = int(replicas > 2 and draw.has(Family.MEMORY, "flip exists", 0.08))
     if flips:  # Where neither scans nor keys look, a wrong state shows in checkpoints only, never in an answer.
         workload = attrs.evolve(workload, scans=0.0, keys=0.0)
@@ -100,11 +104,11 @@ def draw_shape(choices: Choices, families: frozenset[Family] = EVERYTHING) -> Sh
             hurry, heartbeats=draw.one_of("heartbeats", 3, 3, 3, 8), scrub=draw.one_of("scrub", *SCRUBS[decaying > 0])
         ),
         client_options=_client_options(hurry),
-        network=_draw_network(draw, hurry),
+        network=_draw_network(draw, hurry, codec=codec),
         disk=_draw_disk(draw),
         workload=workload,
         faults=_draw_faults(draw, hurry, flips, _draw_disk_faults(draw, hurry, decaying)),
-        codec=draw.exists("codec", 1 / 8),
+        codec=codec,
         record=draw.exists("record", 1 / 16),
         turn_delay=draw.one_of("turn delay", 0, 0, 50, 500, 3 * MS),
         clock_spread_ms=draw.one_of("clock spread", 0, 5, 500, 10_000) if Family.CLOCK in families else 0,
@@ -223,11 +227,12 @@ def _client_options(hurry: int) -> ClientOptions:
     )
 
 
-def _draw_network(draw: _Draw, hurry: int) -> NetworkFaults:
+def _draw_network(draw: _Draw, hurry: int, *, codec: bool) -> NetworkFaults:
     def some(label: str, probability: float, *percent: int) -> float:
         exists = draw.has(Family.NETWORK, f"{label} exists", probability)
         return draw.one_of(label, *percent) / 100 if exists else 0.0
 
+    narrow = draw.has(Family.NETWORK, "narrow exists", 0.1)
     return NetworkFaults(
         latency_min=draw.one_of("latency min", 200, 50, 2 * MS),
         latency_mean=draw.one_of("latency mean", 500, 100, 3 * MS, 15 * MS),
@@ -235,6 +240,9 @@ def _draw_network(draw: _Draw, hurry: int) -> NetworkFaults:
         duplication=some("duplication", 0.3, 2, 10, 30),
         spike=some("spike", 0.3, 2, 5, 15),
         spike_max=draw.one_of("spike max", 300, 1000, 3000) * MS // hurry,
+        corruption=some("corruption", 0.5, 1, 3, 10) if codec else 0.0,
+        bytes_per_second=draw.one_of("bandwidth", 128, 32, 8) * KIB if narrow else 0,
+        queue_bytes=draw.one_of("link queue", 4, 1, 16) * KIB,
     )
 
 
@@ -299,9 +307,13 @@ def _draw_faults(draw: _Draw, hurry: int, flips: int, disks: DiskFaultPlan) -> F
         pauses=some(Family.PROCESS, "pauses", 0.25, 1, 3),
         ambushes=some(Family.AMBUSH, "ambushes", 0.6, 1, 3, 6),
         partitions=some(Family.NETWORK, "partitions", 0.45, 1, 2, 5),
+        clogs=some(Family.NETWORK, "clogs", 0.15, 2, 1, 5),
+        swizzles=some(Family.NETWORK, "swizzles", 0.1, 1, 2),
+        resets=some(Family.NETWORK, "resets", 0.15, 4, 1, 10),
         down_mean=draw.one_of("down", 100, 1, 600) * MS // hurry,
         pause_mean=draw.one_of("pause", 100, 700) * MS // hurry,
         partition_mean=draw.one_of("partition", 500, 1200) * MS // hurry,
+        clog_mean=draw.one_of("clog", 300, 100, 1500) * MS // hurry,
         process_share=draw.one_of("process share", 50, 0, 100) / 100,
         flips=flips,
         disks=disks,

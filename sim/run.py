@@ -90,7 +90,9 @@ def run_shape(choices: Choices, shape: Shape) -> RunReport:
         failure = _failure(cluster, error, type(error).__name__)
     counts = Counter(cluster.counts)
     counts["suffixes dropped"] = cluster.watch.suffixes_dropped
-    counts.update({f"messages {name}": count for name, count in cluster.network.counts.items()})
+    network = cluster.network
+    carried = network.counts | (network.links.counts if network.links is not None else {})
+    counts.update({f"messages {name}": count for name, count in carried.items()})
     return RunReport(
         seed=choices.seed,
         replicas=cluster.shape.replicas,

@@ -67,13 +67,22 @@ class FaultPlan:
     power_cuts: int = 0  # Of all machines at once.
     pauses: int = 0
     partitions: int = 0
+    clogs: int = 0  # Of the links of one replica, which are free again later.
+    swizzles: int = 0  # Clogs of several replicas, one after the other.
+    resets: int = 0  # Of connections, with what is on its way.
     ambushes: int = 0  # Scripts aimed at the primary.
     flips: int = 0  # Of memory, so that a replica's state diverges; one per run.
     down_mean: int = 300_000
     pause_mean: int = 400_000
     partition_mean: int = 700_000
+    clog_mean: int = 300_000
     process_share: float = 0.5  # Crashes that kill the process only, so that the page cache survives.
     disks: DiskFaultPlan = attrs.field(factory=DiskFaultPlan)
+
+    @property
+    def troubles_links(self) -> bool:
+        """Whether links clog, or connections are reset."""
+        return bool(self.clogs or self.swizzles or self.resets)
 
 
 @attrs.frozen(kw_only=True)
