@@ -128,6 +128,13 @@ class SimCluster:
         self.clients.append(client)
         return client
 
+    def wipe(self, replica: SimReplica) -> None:
+        """Give a dead replica an empty disk, formatted under its old id."""
+        disk = self._formatted_disk(replica.number, "anew")
+        replica.wipe(disk)
+        image = run(disk.after_power_cut(), Store(segment_size=self.shape.segment_size).open()).superblock
+        self.facts.wipe(replica.number, image)
+
     # --- Facts of this world ----------------------------------------------------------------------
 
     @property
@@ -282,12 +289,12 @@ class SimCluster:
             return None
         return start.superblock, start.scan
 
-    def _formatted_disk(self, number: int) -> FakeDisk:
+    def _formatted_disk(self, number: int, *when: str) -> FakeDisk:
         disk = FakeDisk(number, self.choices)
         job = format_directory(
             cluster=self.cluster_id,
             replica=number,
-            incarnation=self._bytes16("incarnation", number),
+            incarnation=self._bytes16("incarnation", number, *when),
             voters=tuple(range(self.shape.replicas)),
             segment_size=self.shape.segment_size,
         )

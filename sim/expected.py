@@ -10,6 +10,7 @@ from sim.ambushes import AMBUSHES
 from sim.congestion import CONGESTION
 from sim.disk_faults import DISK_FAULTS
 from sim.partitions import PARTITIONS
+from sim.processes import PROCESSES
 from sim.profiles import FAMILIES, Family
 
 __all__ = ["expected_of"]
@@ -21,7 +22,7 @@ FAULTS: dict[Family, tuple[str, ...]] = {
         *("messages lost", "messages duplicated", "messages spiked", "messages blocked", "messages corrupted"),
         *("messages clogged", "messages overflowed", "messages reset", "messages cut short", *PARTITIONS, *CONGESTION),
     ),
-    Family.PROCESS: ("crashes", "power cut", "pause"),
+    Family.PROCESS: (*PROCESSES, "fatal identity_refused"),
     Family.DISK: DISK_FAULTS,
     Family.MEMORY: ("flip", "diverged"),
     Family.AMBUSH: AMBUSHES,

@@ -107,7 +107,7 @@ def draw_shape(choices: Choices, families: frozenset[Family] = EVERYTHING) -> Sh
         network=_draw_network(draw, hurry, codec=codec),
         disk=_draw_disk(draw),
         workload=workload,
-        faults=_draw_faults(draw, hurry, flips, _draw_disk_faults(draw, hurry, decaying)),
+        faults=_draw_faults(draw, hurry, replicas, flips, _draw_disk_faults(draw, hurry, decaying)),
         codec=codec,
         record=draw.exists("record", 1 / 16),
         turn_delay=draw.one_of("turn delay", 0, 0, 50, 500, 3 * MS),
@@ -293,7 +293,7 @@ def _draw_disk_faults(draw: _Draw, hurry: int, decaying: int) -> DiskFaultPlan:
     )
 
 
-def _draw_faults(draw: _Draw, hurry: int, flips: int, disks: DiskFaultPlan) -> FaultPlan:
+def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: DiskFaultPlan) -> FaultPlan:
     def some(family: Family, label: str, probability: float, *counts: int) -> int:
         return draw.one_of(label, *counts) if draw.has(family, f"{label} exist", probability) else 0
 
@@ -307,6 +307,9 @@ def _draw_faults(draw: _Draw, hurry: int, flips: int, disks: DiskFaultPlan) -> F
         pauses=some(Family.PROCESS, "pauses", 0.25, 1, 3),
         ambushes=some(Family.AMBUSH, "ambushes", 0.6, 1, 3, 6),
         partitions=some(Family.NETWORK, "partitions", 0.45, 1, 2, 5),
+        restart_loops=some(Family.PROCESS, "restart loops", 0.12, 1, 2),
+        slow_nodes=some(Family.PROCESS, "slow nodes", 0.12, 1, 3),
+        wipes=some(Family.PROCESS, "wipes", 0.08, 1) if replicas > 2 else 0,
         clogs=some(Family.NETWORK, "clogs", 0.15, 2, 1, 5),
         swizzles=some(Family.NETWORK, "swizzles", 0.1, 1, 2),
         resets=some(Family.NETWORK, "resets", 0.15, 4, 1, 10),

@@ -130,6 +130,8 @@ class SimReplica:
         self.is_paused = False
         self.is_stopped = False  # It stopped for good, as it should: an operator must replace it.
         self.may_stop: set[str] = set()  # Codes of Fatal that are right for it in this run.
+        self.is_wiped = False  # Its disk was lost, and formatted anew under the old id: it has no vote any more.
+        self.turn_delay = world.shape.turn_delay  # Microseconds that it lets inputs gather.
         self.stalled_until = 0  # Virtual time before which no step of disk work ends.
         self.slowness = 1  # Factor to the latencies of its disk.
         self.core: Replica | None = None
@@ -199,6 +201,11 @@ class SimReplica:
         return self.core.state.view if self.core is not None else 0
 
     @property
+    def boots(self) -> int:
+        """How often it was started."""
+        return self._boots
+
+    @property
     def is_disk_busy(self) -> bool:
         """Whether storage work is in progress."""
         return self._job is not None
@@ -247,6 +254,13 @@ class SimReplica:
         """Die later: before the n-th output from now, or in the n-th step of disk work from now."""
         self._crash_power = power
         self.crash_after_outputs, self.crash_after_steps = after_outputs, after_steps
+
+    def wipe(self, disk: FakeDisk) -> None:
+        """Have an empty disk from the next start on, and stop as soon as the others say that it is not ours."""
+        assert not self.is_up, f"{self.name} runs on its disk"
+        self.disk = disk
+        self.is_wiped = True
+        self.may_stop.add("identity_refused")
 
     def flip(self) -> None:
         """Let the state in memory go wrong, where no request and no read looks (PROTOCOL 9, mismatch)."""
@@ -303,7 +317,7 @@ class SimReplica:
         self._inbox.append(item)
         if self.is_paused or self._turn_due:
             return
-        delay = self.world.shape.turn_delay
+        delay = self.turn_delay
         if delay == 0:
             self._turn()
         else:

@@ -140,7 +140,7 @@ def _run(cluster: SimCluster) -> None:
             demand_completion(cluster.clients, cluster.replicas)
     limit = scheduler.now + CONVERGENCE_TICKS * TICK_US
     # Who lost its disk for good does not come back: it is to be replaced (PROTOCOL 7.6).
-    replicas = [replica for replica in cluster.replicas if not replica.is_stopped]
+    replicas = [replica for replica in cluster.replicas if not (replica.is_stopped or replica.is_wiped)]
     cluster.run_until(lambda: has_converged(replicas), limit)
     demand_convergence(cluster.clients, replicas)
     repaired = Repaired(cluster.facts, replicas)

@@ -66,6 +66,9 @@ class FaultPlan:
     crashes: int = 0
     power_cuts: int = 0  # Of all machines at once.
     pauses: int = 0
+    restart_loops: int = 0  # Of one replica that dies again and again while it starts.
+    slow_nodes: int = 0  # Replicas that take their turns late.
+    wipes: int = 0  # Disks that are lost and formatted anew under the old id; one per run.
     partitions: int = 0
     clogs: int = 0  # Of the links of one replica, which are free again later.
     swizzles: int = 0  # Clogs of several replicas, one after the other.

@@ -434,6 +434,8 @@ class EligibleVoters(Oracle):
         self._demand(replica, "do_view_change", {Status.UNBORN, Status.AMNESIAC, Status.RETIRED})
 
     def _demand(self, replica: int, kind: str, forbidden: set[Status]) -> None:
+        if self.facts.disks[replica].is_wiped:
+            violate("INV-26", f"R{replica} sends {kind} from a disk that was formatted anew under its old id")
         status = self._status.get(replica)
         if status is not None and status in forbidden:
             violate("INV-26", f"R{replica} sends {kind} while {status.name.lower()}")

@@ -14,6 +14,7 @@ import pytest
 
 from trio_pb.core import (
     admission,
+    birth,
     checkpoints,
     normal,
     persistence,
@@ -31,7 +32,7 @@ from trio_pb.core import (
 from trio_pb.core.durable import Install, Proof, Scan, Superblock
 from trio_pb.core.log import Hold
 from trio_pb.core.manifest import CoreState
-from trio_pb.core.messages import DoViewChange, EntryState, Envelope, PrepareCopy, Request, Status
+from trio_pb.core.messages import DoViewChange, EntryState, Envelope, Hello, PrepareCopy, Request, Status
 from trio_pb.core.ports import ApplyItem, Scrubbed
 from trio_pb.core.prepare import CHECKSUM_SIZE, OrderedRequest
 from trio_pb.core.quorum import Quorums, quorums_of
@@ -438,6 +439,25 @@ def _ignore(_self: checkpoints.Checkpoints, _op: int) -> None:
     return
 
 
+def _pin_whoever_comes(patch: Patch) -> None:
+    """7.6 (T-16): a replica that was formatted anew under its old id is taken for the old one, and told who we are."""
+    greet: Callable[[birth.Birth, Envelope, Hello], None] = birth.Birth.on_hello
+
+    def mutant(self: birth.Birth, envelope: Envelope, message: Hello) -> None:
+        held: persistence.Persistence = vars(self)["_persistence"]
+        assert held.image is not None
+        pinned = dict(held.image.pinned)
+        if pinned.get(envelope.replica, message.incarnation) != message.incarnation:
+            pinned[envelope.replica] = message.incarnation
+            held.change(pinned=tuple(sorted(pinned.items())))
+            state = self.state
+            told = Hello(incarnation=state.incarnation, members_digest=message.members_digest, fresh=False)
+            state.send((envelope.replica,), told)
+        greet(self, envelope, message)
+
+    patch.setattr(birth.Birth, "on_hello", mutant)
+
+
 MUTANTS: dict[str, Mutant] = {
     "ex_primary": _restarted_primary_resumes,
     "log_view first": _longest_log_wins,
@@ -469,5 +489,6 @@ MUTANTS: dict[str, Mutant] = {
     "certificate quorum": _certify_alone,
     "scrubbing": _never_look,
     "scrubbing repairs": _forget_what_rotted,
+    "incarnation pinned": _pin_whoever_comes,
     "divergence": _trust_own_state,
 }
