@@ -15,6 +15,7 @@ from sim.network import CLIENT_NODES, Network, Payload
 from sim.oracles import invariants, promises
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
+from sim.oracles.sane_time import SaneTime
 from sim.oracles.stability import Stable
 from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.traffic import NoCopyStorm
@@ -22,6 +23,7 @@ from sim.oracles.watch import Oracle, Watch
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
+from sim.wall_clock import WallClock
 from sim.workload import History
 from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.messages import ClientMessage
@@ -103,14 +105,18 @@ class SimCluster:
             facts.disks[number].examine = partial(self._examine, number)
         self.executed = ExecutedOnce(facts, shape.limits.sessions_max)
         self.stable = Stable(facts)
-        quiet: list[Oracle] = [] if shape.faults.settling is None else [self.stable]
-        self.watch = Watch(facts, all_oracles(facts, shape, self.executed) + quiet)
+        self.sane_time = SaneTime(facts)
+        self.sane_time.clock_of = lambda number: self.replicas[number].clock.read(self.scheduler.now)
+        special: list[Oracle] = [] if shape.faults.settling is None else [self.stable]
+        if shape.faults.sets_clocks:
+            special.append(self.sane_time)
+        self.watch = Watch(facts, all_oracles(facts, shape, self.executed) + special)
         options = shape.options(self.seed)
         self.replicas = [SimReplica(self, number, disk, options) for number, disk in enumerate(disks)]
         spread = shape.clock_spread_ms
         for replica in self.replicas:
             bits = choices.bits(("wall clock", replica.number))
-            replica.wall_offset_ns = (bits % (2 * spread + 1) - spread) * 1_000_000 if spread else 0
+            replica.clock = WallClock((bits % (2 * spread + 1) - spread) * 1_000_000 if spread else 0)
         self.clients: list[SimClient] = []
         for _ in range(shape.clients):
             self.add_client()

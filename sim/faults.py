@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sim.ambushes import Ambushes
 from sim.choices import Key
+from sim.clocks import Clocks
 from sim.cluster import SimCluster
 from sim.congestion import Congestion
 from sim.disk_faults import DiskFaults
@@ -30,6 +31,7 @@ class FaultInjector:
         self._disks = DiskFaults(cluster, self._note, lambda: self.is_healed)
         self._processes = Processes(cluster, self._note, lambda: self.is_healed, self._victim, self._disks.expendable)
         self._partitions = Partitions(cluster, self._note, lambda: self.is_healed, self._victim)
+        self._clocks = Clocks(cluster, self._note, lambda: self.is_healed, self._victim)
         self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
         # (operations ended, number, act, its index), the next one last.
         self._waiting: list[tuple[int, int, Callable[[int], None], int]] = []
@@ -47,6 +49,7 @@ class FaultInjector:
             *self._processes.plan(),
             *self._partitions.plan(),
             *self._congestion.plan(),
+            *self._clocks.plan(),
             *self._disks.plan(),
         ):
             for index in range(count):
@@ -73,6 +76,7 @@ class FaultInjector:
         self.is_healed = True
         self.cluster.network.heal()
         self._disks.heal()
+        self._clocks.heal()
         self._processes.heal()
 
     def _demand_stability(self) -> None:

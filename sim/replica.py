@@ -13,6 +13,7 @@ from sim.oracles.reference import new_machine
 from sim.oracles.watch import Watch
 from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
+from sim.wall_clock import WallClock
 from trio_pb.app.orders import PlaceOrder, encode_place
 from trio_pb.codec.wire import WIRE_VERSION
 from trio_pb.core import messages
@@ -76,7 +77,6 @@ __all__ = ["RecordedStep", "SimReplica", "World"]
 SLICE_DELAY_US = 50  # Between a turn and a slice of a checkpoint.
 STEPS_PER_LOOK = 16  # Between two looks at all that a replica keeps (INV-30).
 GHOST = 1 << 31  # A customer whom nobody asks about.
-EPOCH_NS = 1_700_000_000_000_000_000  # Wall clock at virtual time zero.
 
 
 class RecordedStep(NamedTuple):
@@ -142,7 +142,7 @@ class SimReplica:
         self.on_crash: Callable[[SimReplica, bool], None] = lambda _replica, _power: None
         self.recorded: list[list[RecordedStep]] = []
         self.steps = 0
-        self.wall_offset_ns = 0
+        self.clock = WallClock()
         self._crash_power = False
         self._lost_power = False  # In the crash before this boot.
         self._boots = 0
@@ -350,7 +350,7 @@ class SimReplica:
         now_tick = (world.scheduler.now - self._boot_time) // TICK_US
         inputs, self._inbox = self._inbox, []
         if now_tick > self._last_tick:
-            inputs.append(Tick(now_tick - self._last_tick, self._wall_ns()))
+            inputs.append(Tick(now_tick - self._last_tick, self.clock.read(world.scheduler.now)))
             self._last_tick = now_tick
         try:
             while inputs:
@@ -408,9 +408,6 @@ class SimReplica:
             carry_out[type(output)](output)
         fed, self._fed = self._fed, []
         return fed
-
-    def _wall_ns(self) -> int:
-        return EPOCH_NS + self.world.scheduler.now * 1000 + self.wall_offset_ns
 
     # --- Outputs --------------------------------------------------------------------------------
 

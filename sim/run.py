@@ -76,7 +76,6 @@ class RunReport:
         return self.counts["repaired"]
 
 
-
 def run_shape(choices: Choices, shape: Shape) -> RunReport:
     """Run a world of a given shape to its end, or to its first failure."""
     take_reached()  # What others in this process reached is not of this run.

@@ -75,12 +75,20 @@ class FaultPlan:
     resets: int = 0  # Of connections, with what is on its way.
     ambushes: int = 0  # Scripts aimed at the primary.
     flips: int = 0  # Of memory, so that a replica's state diverges; one per run.
+    clock_jumps: int = 0  # Of wall clocks, forward or back.
+    clock_drifts: int = 0
+    clock_freezes: int = 0
     down_mean: int = 300_000
     pause_mean: int = 400_000
     partition_mean: int = 700_000
     clog_mean: int = 300_000
     process_share: float = 0.5  # Crashes that kill the process only, so that the page cache survives.
     disks: DiskFaultPlan = attrs.field(factory=DiskFaultPlan)
+
+    @property
+    def sets_clocks(self) -> bool:
+        """Whether any wall clock goes wrong."""
+        return bool(self.clock_jumps or self.clock_drifts or self.clock_freezes)
 
     @property
     def troubles_links(self) -> bool:

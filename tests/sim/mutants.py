@@ -16,6 +16,7 @@ from trio_pb.core import (
     admission,
     birth,
     checkpoints,
+    cluster_clock,
     normal,
     persistence,
     reads,
@@ -458,6 +459,26 @@ def _pin_whoever_comes(patch: Patch) -> None:
     patch.setattr(birth.Birth, "on_hello", mutant)
 
 
+def _own_clock_only(patch: Patch) -> None:
+    """5.1 (T-23): a primary dates orders by its own clock, whatever the others' say."""
+
+    def mutant(self: cluster_clock.ClusterClock) -> int:
+        state = self.state
+        return max(state.wall_ns, state.last_timestamp + 1)
+
+    patch.setattr(cluster_clock.ClusterClock, "now_ns", mutant)
+
+
+def _time_runs_back(patch: Patch) -> None:
+    """5.1 (INV-17): an order may be dated before the one that it follows."""
+
+    def mutant(self: cluster_clock.ClusterClock) -> int:
+        self.state.last_timestamp = 0
+        return self.state.wall_ns
+
+    patch.setattr(cluster_clock.ClusterClock, "now_ns", mutant)
+
+
 MUTANTS: dict[str, Mutant] = {
     "ex_primary": _restarted_primary_resumes,
     "log_view first": _longest_log_wins,
@@ -489,6 +510,8 @@ MUTANTS: dict[str, Mutant] = {
     "certificate quorum": _certify_alone,
     "scrubbing": _never_look,
     "scrubbing repairs": _forget_what_rotted,
+    "median clock": _own_clock_only,
+    "rising time": _time_runs_back,
     "incarnation pinned": _pin_whoever_comes,
     "divergence": _trust_own_state,
 }

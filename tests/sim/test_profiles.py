@@ -31,7 +31,7 @@ def _families_of(shape: Shape) -> set[Family]:
         Family.NETWORK: _exists([faults.partitions, *(getattr(shape.network, name) for name in NETWORK)]),
         Family.PROCESS: _exists(getattr(faults, name) for name in PROCESS),
         Family.DISK: _exists([disks.decaying, *(getattr(disks, name) for name in DISK)]),
-        Family.CLOCK: shape.clock_spread_ms > 0,
+        Family.CLOCK: shape.clock_spread_ms > 0 or faults.sets_clocks,
         Family.MEMORY: faults.flips > 0,
         Family.AMBUSH: faults.ambushes > 0,
     }
