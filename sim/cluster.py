@@ -15,12 +15,15 @@ from sim.network import CLIENT_NODES, Network, Payload
 from sim.oracles import invariants, promises
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
+from sim.oracles.sane_time import SaneTime
+from sim.oracles.stability import Stable
 from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.traffic import NoCopyStorm
 from sim.oracles.watch import Oracle, Watch
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
+from sim.wall_clock import WallClock
 from sim.workload import History
 from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.messages import ClientMessage
@@ -92,6 +95,7 @@ class SimCluster:
             codec=shape.codec,
             arrive=self._arrive,
             broken=self._stream_broken,
+            troubled=shape.faults.troubles_links,
         )
         disks = [self._formatted_disk(number) for number in range(shape.replicas)]
         images = [run(disk.remains(), Store(segment_size=shape.segment_size).look()).superblock for disk in disks]
@@ -99,13 +103,19 @@ class SimCluster:
         for number in facts.disks:
             facts.disks[number].examine = partial(self._examine, number)
         self.executed = ExecutedOnce(facts, shape.limits.sessions_max)
-        self.watch = Watch(facts, all_oracles(facts, shape, self.executed))
+        self.stable = Stable(facts)
+        self.sane_time = SaneTime(facts)
+        self.sane_time.clock_of = lambda number: self.replicas[number].clock.read(self.scheduler.now)
+        special: list[Oracle] = [] if shape.faults.settling is None else [self.stable]
+        if shape.faults.sets_clocks:
+            special.append(self.sane_time)
+        self.watch = Watch(facts, all_oracles(facts, shape, self.executed) + special)
         options = shape.options(self.seed)
         self.replicas = [SimReplica(self, number, disk, options) for number, disk in enumerate(disks)]
         spread = shape.clock_spread_ms
         for replica in self.replicas:
             bits = choices.bits(("wall clock", replica.number))
-            replica.wall_offset_ns = (bits % (2 * spread + 1) - spread) * 1_000_000 if spread else 0
+            replica.clock = WallClock((bits % (2 * spread + 1) - spread) * 1_000_000 if spread else 0)
         self.clients: list[SimClient] = []
         for _ in range(shape.clients):
             self.add_client()
@@ -122,6 +132,13 @@ class SimCluster:
         client = SimClient(self, CLIENT_NODES + index, f"C{index}", addresses)
         self.clients.append(client)
         return client
+
+    def wipe(self, replica: SimReplica) -> None:
+        """Give a dead replica an empty disk, formatted under its old id."""
+        disk = self._formatted_disk(replica.number, "anew")
+        replica.wipe(disk)
+        image = run(disk.after_power_cut(), Store(segment_size=self.shape.segment_size).open()).superblock
+        self.facts.wipe(replica.number, image)
 
     # --- Facts of this world ----------------------------------------------------------------------
 
@@ -201,6 +218,15 @@ class SimCluster:
         """A replica's end is gone."""
         self.scheduler.after(self._handshake(connection), self._reset, replica, client, connection)
 
+    def reset(self, replica: int, other: int) -> None:
+        """End every connection between a replica and another node: what is on its way is lost."""
+        if self.network.links is not None:
+            self.network.links.reset(replica, other)
+        if other >= CLIENT_NODES:
+            held = self.replicas[replica].connections
+            for connection in [connection for connection, client in held.items() if client == other]:
+                self._stream_broken(other, replica, connection)
+
     def _handshake(self, connection: int) -> int:
         faults = self.network.faults
         return self.choices.latency(("handshake", connection), faults.latency_min, faults.latency_mean)
@@ -266,12 +292,12 @@ class SimCluster:
             return None
         return start.superblock, start.scan
 
-    def _formatted_disk(self, number: int) -> FakeDisk:
+    def _formatted_disk(self, number: int, *when: str) -> FakeDisk:
         disk = FakeDisk(number, self.choices)
         job = format_directory(
             cluster=self.cluster_id,
             replica=number,
-            incarnation=self._bytes16("incarnation", number),
+            incarnation=self._bytes16("incarnation", number, *when),
             voters=tuple(range(self.shape.replicas)),
             segment_size=self.shape.segment_size,
         )

@@ -107,6 +107,12 @@ class DiskFaults:
         )
         return (*decay, *failure) if self.decays else failure
 
+    def expendable(self) -> SimReplica:
+        """Somebody whose whole disk may be lost: with those that decay, still a minority."""
+        replicas = self._cluster.replicas
+        chosen = self._choices.number(("expendable",), 0, len(replicas) - 1, 0)
+        return self.decays[chosen % len(self.decays)].replica if self.decays else replicas[chosen]
+
     def heal(self) -> None:
         """Nothing fails any more; what decayed stays so until it is written again."""
         for replica in self._cluster.replicas:

@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import attrs
 
-from sim.ambushes import AMBUSHES
-from sim.disk_faults import DISK_FAULTS
-from sim.experiment import DEFAULT_EXPERIMENT, Experiment, run_seed
+from sim.expected import expected_of
+from sim.experiment import DEFAULT_EXPERIMENT, Experiment, Swarm, run_seed
 from sim.run import RunReport
 from trio_pb.core.marks import Mark
 
@@ -20,13 +19,6 @@ __all__ = ["SweepReport", "sweep"]
 
 BLOCK_SEEDS = 50  # Seeds that a worker takes at once.
 SEEDS_PER_COLLECTION = 1  # Sixteen MB a run: more at once would not stay in the cache of a processor.
-
-# What a sweep of a few hundred seeds must have seen, as counted.
-EVENTS = (
-    *("messages lost", "messages duplicated", "messages spiked", "messages blocked"),
-    *("crashes", "power cut", "pause", "partition", "flip", "diverged", *AMBUSHES, *DISK_FAULTS),
-    *("became_primary", "ex_primary", "abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired"),
-)
 
 
 @attrs.define
@@ -64,7 +56,9 @@ class SweepReport:
     @property
     def never_happened(self) -> list[str]:
         """What a sweep is for and this one never saw: it proves nothing about that."""
-        return [event for event in EVENTS if not self.counts[event]]
+        if not isinstance(self.experiment, Swarm):
+            return []
+        return [event for event in expected_of(self.experiment.profile) if not self.counts[event]]
 
     @property
     def marks_never_reached(self) -> list[Mark]:

@@ -1,4 +1,4 @@
-"""A network that loses, delays, reorders, repeats and partitions.
+"""A network that loses, delays, reorders, repeats, corrupts and partitions.
 
 Nodes are numbers: replicas by their id, clients from `CLIENT_NODES` on. Links are directed, so that any
 shape of partition is a set of blocked (source, destination) pairs. What happens to a message is drawn by
@@ -17,10 +17,13 @@ from typing import TypeAlias
 import attrs
 
 from sim.choices import ROLL_BITS, Choices, Key, latency_of
+from sim.links import Links
+from sim.oracles.facts import violate
 from sim.scheduler import Scheduler
 from trio_pb.codec.frames import FrameReader
 from trio_pb.codec.wire import decode, encode_client, encode_peer, encode_server
 from trio_pb.core.messages import ClientMessage, Envelope, PeerMessage, ServerMessage
+from trio_pb.errors import RemoteProtocolError
 
 __all__ = ["CLIENT_NODES", "DropRule", "Network", "NetworkFaults", "Payload"]
 
@@ -39,10 +42,13 @@ class NetworkFaults:
     duplication: float = 0.0
     spike: float = 0.0  # Messages that take up to `spike_max` longer, and so arrive late and out of order.
     spike_max: int = 1_000_000
+    corruption: float = 0.0  # Frames of which some bytes change on the way; only where bytes are sent.
+    bytes_per_second: int = 0  # What one link carries; 0: as much as is sent.
+    queue_bytes: int = 0  # What waits for a narrow link; more is dropped.
 
     def healed(self) -> NetworkFaults:
         """The same latencies without faults."""
-        return attrs.evolve(self, loss=0.0, duplication=0.0, spike=0.0)
+        return attrs.evolve(self, loss=0.0, duplication=0.0, spike=0.0, corruption=0.0, bytes_per_second=0)
 
 
 class Payload:
@@ -86,13 +92,15 @@ class Network:
         codec: bool,
         arrive: Callable[[int, int, Payload], None],
         broken: Callable[[int, int, int], None],
+        troubled: bool = False,
     ) -> None:
-        """`arrive(source, destination, payload)` takes deliveries, `broken(source, destination,
-        connection)` the news that a client connection was lost; `codec` sends bytes, not objects."""  # noqa: D205, D209
+        """`arrive(source, destination, payload)` takes deliveries, `broken(source, destination, connection)` the news
+        that a client connection was lost; `codec` sends bytes, not objects; `troubled` links may clog and be reset.
+        """  # noqa: D205
         self.faults = faults
         self.rules: list[DropRule] = []
         self.blocked: set[tuple[int, int]] = set()
-        self.counts = {"sent": 0, "lost": 0, "duplicated": 0, "spiked": 0, "blocked": 0}
+        self.counts = {"sent": 0, "lost": 0, "duplicated": 0, "spiked": 0, "blocked": 0, "corrupted": 0, "cut short": 0}
         self._choices = choices
         self._scheduler = scheduler
         self._cluster = cluster
@@ -102,6 +110,15 @@ class Network:
         self._attempts: dict[Key, int] = {}
         self._stream_ends: dict[tuple[int, int, int], int] = {}  # Last arrival on a client stream.
         self._torn: set[int] = set()  # Connections that lost a frame in a partition.
+        self.links: Links | None = None
+        if troubled or faults.bytes_per_second:
+            self.links = Links(
+                scheduler,
+                bytes_per_second=faults.bytes_per_second,
+                queue_bytes=faults.queue_bytes,
+                deliver=self._deliver,
+                lost=self._cut_short,
+            )
 
     # --- Partitions ---------------------------------------------------------------------------
 
@@ -124,10 +141,12 @@ class Network:
                 self.blocked.discard((destination, source))
 
     def heal(self) -> None:
-        """No partition, rule or fault any more."""
+        """No partition, rule, clog or fault any more."""
         self.blocked.clear()
         self.rules.clear()
         self.faults = self.faults.healed()
+        if self.links is not None:
+            self.links.heal()
 
     # --- Messages -----------------------------------------------------------------------------
 
@@ -139,10 +158,14 @@ class Network:
         self.counts["sent"] += 1
         if self._stopped(source, destination, kind):
             return
+        faults = self.faults
         if self._codec:
+            if faults.corruption and self._corrupts(key, payload):
+                if self.links is not None:
+                    self.links.reset(source, destination)  # The receiver gives up the connection.
+                return
             payload = self._through_codec(payload)
         bits = self._choices.bits(key)
-        faults = self.faults
         if faults.loss and self._choices.flag_of(("lose", *key), bits, faults.loss):
             self.counts["lost"] += 1
             return
@@ -150,11 +173,20 @@ class Network:
         if faults.spike and self._choices.flag_of(("spike", *key), bits >> ROLL_BITS, faults.spike):
             self.counts["spiked"] += 1
             delay += (bits >> 44) * faults.spike_max >> 20
-        self._scheduler.after(delay, self._deliver, source, destination, payload)
+        self._start(delay, source, destination, payload)
         if faults.duplication and self._choices.flag_of(("repeat", *key), bits >> 2 * ROLL_BITS, faults.duplication):
             self.counts["duplicated"] += 1
             later = self._choices.latency(("repeat latency", *key), delay, faults.spike_max // 4)
-            self._scheduler.after(later, self._deliver, source, destination, payload)
+            self._start(later, source, destination, payload)
+
+    def _start(self, delay: int, source: int, destination: int, payload: Payload) -> None:
+        links = self.links
+        if links is None:
+            self._scheduler.after(delay, self._deliver, source, destination, payload)
+            return
+        wait = links.waits((source, destination), payload.message, may_drop=True)
+        if wait is not None:
+            links.start(self._scheduler.now + wait + delay, (source, destination), payload)
 
     def send_on_stream(self, source: int, destination: int, payload: Payload) -> None:
         """Start a frame of a client connection on its way; what is lost breaks the connection."""
@@ -163,6 +195,8 @@ class Network:
         bits = self._choices.bits(key)
         faults = self.faults
         delay = latency_of(bits, faults.latency_min, faults.latency_mean)
+        if self.links is not None:
+            delay += self.links.waits((source, destination), payload.message, may_drop=False) or 0
         stream = (source, destination, payload.connection)
         arrival = max(self._scheduler.now + delay, self._stream_ends.get(stream, 0))
         self._stream_ends[stream] = arrival
@@ -171,14 +205,19 @@ class Network:
             self._torn.add(payload.connection)
             return  # Silence; a stream with a hole in it breaks when it is used again.
         is_broken = faults.loss > 0 and self._choices.flag_of(("break", *key), bits, faults.loss / 4)
+        is_broken = is_broken or (self._codec and faults.corruption > 0 and self._corrupts(key, payload))
         if is_broken or payload.connection in self._torn:
             self._torn.discard(payload.connection)
             self.counts["lost"] += 1
+            self._cut_short(payload)
             self._scheduler.at(arrival, self._broken, source, destination, payload.connection)
             return
         if self._codec:
             payload = self._through_codec(payload)
-        self._scheduler.at(arrival, self._deliver, source, destination, payload)
+        if self.links is None:
+            self._scheduler.at(arrival, self._deliver, source, destination, payload)
+        else:
+            self.links.start(arrival, (source, destination), payload)
 
     def _key_of(self, kind: str, source: int, destination: int, payload: Payload) -> Key:
         message = payload.message
@@ -218,6 +257,42 @@ class Network:
         assert decoded is not None, f"our own {type(payload.message).__name__} is of an unknown kind"
         envelope = None if payload.envelope is None else decoded.envelope
         return Payload(decoded.message, envelope, payload.connection)
+
+    def _corrupts(self, key: Key, payload: Payload) -> bool:
+        """Perhaps change some bytes of a frame on its way; the receiver must notice."""
+        faults, choices = self.faults, self._choices
+        if not choices.flag(("corrupt", *key), faults.corruption):
+            return False
+        data = bytearray(self._encoded(payload))
+        bits = choices.bits(("corrupt how", *key))
+        at = (bits >> 8) % len(data)
+        end = min(at + 1 + (bits >> 40) % 64, len(data))
+        if bits & 3 == 0:  # Bytes are missing,
+            del data[at:end]
+        elif bits & 3 == 1:  # others slip in,
+            data[at:at] = bytes((bits >> shift) & 0xFF for shift in range(56))
+        else:  # or have changed: one bit, or a whole run of them.
+            end = at + 1 if bits & 3 == 2 else end
+            for position in range(at, end):
+                data[position] ^= 1 << (bits >> 32 & 7) if end == at + 1 else 0xFF
+        self.counts["corrupted"] += 1
+        try:
+            passed = [decode(frame) for frame in FrameReader().feed(bytes(data))]
+        except RemoteProtocolError:
+            return True
+        if passed:
+            violate("corruption", f"a damaged {type(payload.message).__name__} is taken for {passed[0]}")
+        return True  # It waits for the rest of a frame that never comes.
+
+    def _cut_short(self, payload: Payload) -> None:
+        """A connection ends within a frame: what came of it is nothing, and what came before it is whole."""
+        if not self._codec:
+            return
+        data = self._encoded(payload)
+        self.counts["cut short"] += 1
+        end = self._choices.bits(("cut short", self.counts["cut short"])) % len(data)
+        if len(FrameReader().feed(data + data[:end])) != 1:
+            violate("corruption", f"{end} bytes of a {type(payload.message).__name__} are taken for a frame")
 
     def _encoded(self, payload: Payload) -> bytes:
         message = payload.message

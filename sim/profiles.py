@@ -2,12 +2,15 @@
 
 A run in which everything fails at once finds less than many runs in which two or three things fail a
 lot: so each kind of fault exists in a fair share of the seeds only, and its strength is drawn as well.
-A profile is a way to draw; `PROFILES` has them by name.
+A profile is a way to draw: of everything, of some families of faults (which exist more often then), of
+ambushes only, or of none at all. `PROFILES` has them by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -15,26 +18,47 @@ import attrs
 
 from sim.choices import Choices
 from sim.network import NetworkFaults
+from sim.scheduler import TICK_US
 from sim.shape import DiskFaultPlan, DiskSpeed, FaultPlan, Shape, WorkloadPlan
 from trio_pb.core.client_ports import ClientOptions
 from trio_pb.core.config import Limits, Timeouts
 
-__all__ = ["DEFAULT_PROFILE", "PROFILES", "Profile", "draw_ambushed", "draw_shape"]
+__all__ = ["DEFAULT_PROFILE", "FAMILIES", "PROFILES", "Family", "Profile", "draw_ambushed", "draw_calm", "draw_shape"]
 
 Profile: TypeAlias = "Callable[[Choices], Shape]"
 
 MS = 1000  # Microseconds.
+KIB = 1024
 # Ticks between two slices of scrubbing: in haste where there is something to find.
 SCRUBS = ((100, 20), (4, 2, 20))
 AMBUSHED_SHARE = 0.2  # Of the seeds; they meet most of the truncations.
 DECAYING_SHARE = 0.5  # The others have the faults of crashes only (INV-28).
+LARGE_SHARE = 0.06  # Clusters of 6 and 7: each costs as much as several small ones.
+CODEC_SHARE = 1 / 8  # Bytes, not objects: messages take twice the time.
+CODEC_SHARE_FOCUSED = 1 / 3
+FOCUSED = 1.6  # How much more often a fault exists where other families do not.
+
+
+class Family(Enum):
+    """What belongs together among the faults; a profile has some of them."""
+
+    NETWORK = "network"
+    PROCESS = "process"
+    DISK = "disk"
+    CLOCK = "clock"
+    MEMORY = "memory"
+    AMBUSH = "ambush"
+
+
+EVERYTHING = frozenset(Family)
 
 
 class _Draw:
     """Draws of the shape, each with the benign default first."""
 
-    def __init__(self, choices: Choices) -> None:
+    def __init__(self, choices: Choices, families: frozenset[Family] = EVERYTHING) -> None:
         self._choices = choices
+        self._families = families
 
     def one_of(self, label: str, *values: int) -> int:
         """One of `values`; equally likely, the first is the default. Repeat a value to favour it."""
@@ -44,18 +68,32 @@ class _Draw:
         """Whether a kind of fault exists in this run."""
         return self._choices.flag(("shape", label), probability)
 
+    def has(self, family: Family, label: str, probability: float) -> bool:
+        """Whether a kind of fault exists in this run, where its family may; more often where few families may."""
+        if family not in self._families:
+            return False
+        return self.exists(label, probability if self._families == EVERYTHING else min(0.9, FOCUSED * probability))
 
-def draw_shape(choices: Choices) -> Shape:
-    """Return the circumstances of a run."""
-    draw = _Draw(choices)
-    if draw.exists("ambushed", AMBUSHED_SHARE):
+    def replicas(self) -> int:
+        """How many there are."""
+        usual = self.one_of("replicas", 3, 3, 3, 3, 3, 3, 1, 2, 4, 5)
+        return self.one_of("large", 6, 7) if self.exists("large cluster", LARGE_SHARE) else usual
+
+
+def draw_shape(choices: Choices, families: frozenset[Family] = EVERYTHING) -> Shape:
+    """Return the circumstances of a run in which faults of some families may exist."""
+    draw = _Draw(choices, families)
+    if families == EVERYTHING and draw.exists("ambushed", AMBUSHED_SHARE):
         return draw_ambushed(choices)
     clients = draw.one_of("clients", 1, 2, 3, 4, 5)
     hurry = draw.one_of("hurry", 1, 2, 4, 4)
-    replicas = draw.one_of("replicas", 3, 3, 3, 3, 3, 3, 1, 2, 4, 5)
-    decaying = draw.one_of("decaying", 1, 2) if replicas > 2 and draw.exists("decay exists", DECAYING_SHARE) else 0
+    replicas = draw.replicas()
+    decaying = 0
+    if replicas > 2 and draw.has(Family.DISK, "decay exists", DECAYING_SHARE):
+        decaying = draw.one_of("decaying", 1, 2)
     workload = _draw_workload(draw, clients, hurry)
-    flips = int(replicas > 2 and draw.exists("flip exists", 0.08))
+    codec = draw.exists("codec", CODEC_SHARE if families == EVERYTHING else CODEC_SHARE_FOCUSED)
+    flips = int(replicas > 2 and draw.has(Family.MEMORY, "flip exists", 0.08))
     if flips:  # Where neither scans nor keys look, a wrong state shows in checkpoints only, never in an answer.
         workload = attrs.evolve(workload, scans=0.0, keys=0.0)
     return Shape(
@@ -66,14 +104,14 @@ def draw_shape(choices: Choices) -> Shape:
             hurry, heartbeats=draw.one_of("heartbeats", 3, 3, 3, 8), scrub=draw.one_of("scrub", *SCRUBS[decaying > 0])
         ),
         client_options=_client_options(hurry),
-        network=_draw_network(draw, hurry),
+        network=_draw_network(draw, hurry, codec=codec),
         disk=_draw_disk(draw),
         workload=workload,
-        faults=_draw_faults(draw, hurry, flips, _draw_disk_faults(draw, hurry, decaying)),
-        codec=draw.exists("codec", 1 / 8),
+        faults=_draw_faults(draw, hurry, replicas, flips, _draw_disk_faults(draw, hurry, decaying)),
+        codec=codec,
         record=draw.exists("record", 1 / 16),
         turn_delay=draw.one_of("turn delay", 0, 0, 50, 500, 3 * MS),
-        clock_spread_ms=draw.one_of("clock spread", 0, 5, 500, 10_000),
+        clock_spread_ms=draw.one_of("clock spread", 0, 5, 500, 10_000) if Family.CLOCK in families else 0,
         segment_size=draw.one_of("segment size", 128, 64, 256) * 1024,
     )
 
@@ -97,6 +135,41 @@ def draw_ambushed(choices: Choices) -> Shape:
         faults=FaultPlan(
             duration=30_000 * MS, follow_work=True, ambushes=8, down_mean=draw.one_of("down", 1, 300) * MS
         ),
+    )
+
+
+def draw_calm(choices: Choices) -> Shape:
+    """Return circumstances without faults, in which no view may change, but for one replica that may be cut off.
+
+    Timers are patient compared with the slowest message and the slowest flush, as an operator would set them.
+    """
+    draw = _Draw(choices)
+    clients = draw.one_of("clients", 1, 2, 3, 4, 5)
+    hurry = draw.one_of("hurry", 1, 2)
+    replicas = draw.replicas()
+    duration = 13_000 * TICK_US // hurry
+    workload = _draw_workload(draw, clients, hurry)
+    # The work lasts as long as the quiet: about half of it at rest, the other half under load.
+    think_mean = duration // (2 * workload.operations) * workload.in_flight
+    return Shape(
+        replicas=replicas,
+        clients=clients,
+        limits=_draw_limits(draw),
+        timeouts=_timeouts(hurry, heartbeats=draw.one_of("heartbeats", 8, 4), scrub=20),
+        client_options=_client_options(hurry),
+        network=NetworkFaults(
+            latency_min=draw.one_of("latency min", 200, 50, MS), latency_mean=draw.one_of("latency mean", 500, 100, MS)
+        ),
+        disk=_disk(draw.one_of("slow disk", 1, 1, 10)),
+        workload=attrs.evolve(workload, think_mean=think_mean),
+        faults=FaultPlan(
+            duration=duration,
+            settling=1000 * TICK_US // hurry,
+            isolations=int(replicas > 2 and draw.exists("isolation exists", 0.6)),
+        ),
+        codec=draw.exists("codec", 1 / 16),
+        turn_delay=draw.one_of("turn delay", 0, 0, 50, 500),
+        clock_spread_ms=draw.one_of("clock spread", 0, 5, 500, 10_000),
     )
 
 
@@ -154,14 +227,22 @@ def _client_options(hurry: int) -> ClientOptions:
     )
 
 
-def _draw_network(draw: _Draw, hurry: int) -> NetworkFaults:
+def _draw_network(draw: _Draw, hurry: int, *, codec: bool) -> NetworkFaults:
+    def some(label: str, probability: float, *percent: int) -> float:
+        exists = draw.has(Family.NETWORK, f"{label} exists", probability)
+        return draw.one_of(label, *percent) / 100 if exists else 0.0
+
+    narrow = draw.has(Family.NETWORK, "narrow exists", 0.1)
     return NetworkFaults(
         latency_min=draw.one_of("latency min", 200, 50, 2 * MS),
         latency_mean=draw.one_of("latency mean", 500, 100, 3 * MS, 15 * MS),
-        loss=draw.one_of("loss", 2, 5, 10, 20) / 100 if draw.exists("loss exists", 0.35) else 0.0,
-        duplication=draw.one_of("duplication", 2, 10, 30) / 100 if draw.exists("duplication exists", 0.3) else 0.0,
-        spike=draw.one_of("spike", 2, 5, 15) / 100 if draw.exists("spike exists", 0.3) else 0.0,
+        loss=some("loss", 0.35, 2, 5, 10, 20),
+        duplication=some("duplication", 0.3, 2, 10, 30),
+        spike=some("spike", 0.3, 2, 5, 15),
         spike_max=draw.one_of("spike max", 300, 1000, 3000) * MS // hurry,
+        corruption=some("corruption", 0.5, 1, 3, 10) if codec else 0.0,
+        bytes_per_second=draw.one_of("bandwidth", 128, 32, 8) * KIB if narrow else 0,
+        queue_bytes=draw.one_of("link queue", 4, 1, 16) * KIB,
     )
 
 
@@ -195,7 +276,7 @@ def _draw_disk_faults(draw: _Draw, hurry: int, decaying: int) -> DiskFaultPlan:
     """Several kinds of decay where there is any: each alone would meet the others' repairs too rarely."""
 
     def some(label: str, probability: float, *counts: int) -> int:
-        return draw.one_of(label, *counts) if draw.exists(f"{label} exist", probability) else 0
+        return draw.one_of(label, *counts) if draw.has(Family.DISK, f"{label} exist", probability) else 0
 
     return DiskFaultPlan(
         decaying=decaying,
@@ -212,20 +293,33 @@ def _draw_disk_faults(draw: _Draw, hurry: int, decaying: int) -> DiskFaultPlan:
     )
 
 
-def _draw_faults(draw: _Draw, hurry: int, flips: int, disks: DiskFaultPlan) -> FaultPlan:
+def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: DiskFaultPlan) -> FaultPlan:
+    def some(family: Family, label: str, probability: float, *counts: int) -> int:
+        return draw.one_of(label, *counts) if draw.has(family, f"{label} exist", probability) else 0
+
     # At fixed times most faults would come after quick clients are done, or before anybody leads.
     follow_work = draw.exists("follow work", 2 / 3)
     return FaultPlan(
         duration=draw.one_of("duration", 1000, 2000, 3000) * MS // hurry * (8 if follow_work else 1),
         follow_work=follow_work,
-        crashes=draw.one_of("crashes", 1, 2, 4, 8) if draw.exists("crashes exist", 0.6) else 0,
-        power_cuts=draw.one_of("power cuts", 1, 2) if draw.exists("power cuts exist", 0.2) else 0,
-        pauses=draw.one_of("pauses", 1, 3) if draw.exists("pauses exist", 0.25) else 0,
-        ambushes=draw.one_of("ambushes", 1, 3, 6) if draw.exists("ambushes exist", 0.6) else 0,
-        partitions=draw.one_of("partitions", 1, 2, 5) if draw.exists("partitions exist", 0.45) else 0,
+        crashes=some(Family.PROCESS, "crashes", 0.6, 1, 2, 4, 8),
+        power_cuts=some(Family.PROCESS, "power cuts", 0.2, 1, 2),
+        pauses=some(Family.PROCESS, "pauses", 0.25, 1, 3),
+        ambushes=some(Family.AMBUSH, "ambushes", 0.6, 1, 3, 6),
+        partitions=some(Family.NETWORK, "partitions", 0.45, 1, 2, 5),
+        restart_loops=some(Family.PROCESS, "restart loops", 0.12, 1, 2),
+        slow_nodes=some(Family.PROCESS, "slow nodes", 0.12, 1, 3),
+        wipes=some(Family.PROCESS, "wipes", 0.08, 1) if replicas > 2 else 0,
+        clock_jumps=some(Family.CLOCK, "clock jumps", 0.15, 1, 3),
+        clock_drifts=some(Family.CLOCK, "clock drifts", 0.1, 1, 2),
+        clock_freezes=some(Family.CLOCK, "clock freezes", 0.1, 1, 2),
+        clogs=some(Family.NETWORK, "clogs", 0.15, 2, 1, 5),
+        swizzles=some(Family.NETWORK, "swizzles", 0.1, 1, 2),
+        resets=some(Family.NETWORK, "resets", 0.15, 4, 1, 10),
         down_mean=draw.one_of("down", 100, 1, 600) * MS // hurry,
         pause_mean=draw.one_of("pause", 100, 700) * MS // hurry,
         partition_mean=draw.one_of("partition", 500, 1200) * MS // hurry,
+        clog_mean=draw.one_of("clog", 300, 100, 1500) * MS // hurry,
         process_share=draw.one_of("process share", 50, 0, 100) / 100,
         flips=flips,
         disks=disks,
@@ -233,4 +327,23 @@ def _draw_faults(draw: _Draw, hurry: int, flips: int, disks: DiskFaultPlan) -> F
 
 
 DEFAULT_PROFILE = "all"
-PROFILES: Mapping[str, Profile] = MappingProxyType({DEFAULT_PROFILE: draw_shape, "ambush": draw_ambushed})
+# What may happen in each profile. Disks that forget need power cuts, and clocks that are wrong need primaries
+# that follow one another.
+FAMILIES: Mapping[str, frozenset[Family]] = MappingProxyType(
+    {
+        DEFAULT_PROFILE: EVERYTHING,
+        "network": frozenset({Family.NETWORK}),
+        "storage": frozenset({Family.DISK, Family.PROCESS}),
+        "crash": frozenset({Family.PROCESS}),
+        "clock": frozenset({Family.CLOCK, Family.PROCESS}),
+        "ambush": frozenset({Family.AMBUSH}),
+        "calm": frozenset(),
+    }
+)
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        **{name: partial(draw_shape, families=families) for name, families in FAMILIES.items()},
+        "ambush": draw_ambushed,
+        "calm": draw_calm,
+    }
+)

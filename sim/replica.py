@@ -13,6 +13,7 @@ from sim.oracles.reference import new_machine
 from sim.oracles.watch import Watch
 from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
+from sim.wall_clock import WallClock
 from trio_pb.app.orders import PlaceOrder, encode_place
 from trio_pb.codec.wire import WIRE_VERSION
 from trio_pb.core import messages
@@ -76,7 +77,6 @@ __all__ = ["RecordedStep", "SimReplica", "World"]
 SLICE_DELAY_US = 50  # Between a turn and a slice of a checkpoint.
 STEPS_PER_LOOK = 16  # Between two looks at all that a replica keeps (INV-30).
 GHOST = 1 << 31  # A customer whom nobody asks about.
-EPOCH_NS = 1_700_000_000_000_000_000  # Wall clock at virtual time zero.
 
 
 class RecordedStep(NamedTuple):
@@ -125,7 +125,6 @@ class SimReplica:
         self.world = world
         self._scheduler = world.scheduler
         self._watch = world.watch
-        self._turn_delay = world.shape.turn_delay
         self.number = number
         self.disk = disk
         self.options = options
@@ -133,6 +132,8 @@ class SimReplica:
         self.is_paused = False
         self.is_stopped = False  # It stopped for good, as it should: an operator must replace it.
         self.may_stop: set[str] = set()  # Codes of Fatal that are right for it in this run.
+        self.is_wiped = False  # Its disk was lost, and formatted anew under the old id: it has no vote any more.
+        self.turn_delay = world.shape.turn_delay  # Microseconds that it lets inputs gather.
         self.stalled_until = 0  # Virtual time before which no step of disk work ends.
         self.slowness = 1  # Factor to the latencies of its disk.
         self.core: Replica | None = None
@@ -143,7 +144,7 @@ class SimReplica:
         self.on_crash: Callable[[SimReplica, bool], None] = lambda _replica, _power: None
         self.recorded: list[list[RecordedStep]] = []
         self.steps = 0
-        self.wall_offset_ns = 0
+        self.clock = WallClock()
         self._crash_power = False
         self._lost_power = False  # In the crash before this boot.
         self._boots = 0
@@ -203,6 +204,11 @@ class SimReplica:
         return self.core.state.view if self.core is not None else 0
 
     @property
+    def boots(self) -> int:
+        """How often it was started."""
+        return self._boots
+
+    @property
     def is_disk_busy(self) -> bool:
         """Whether storage work is in progress."""
         return self._job is not None
@@ -251,6 +257,13 @@ class SimReplica:
         """Die later: before the n-th output from now, or in the n-th step of disk work from now."""
         self._crash_power = power
         self.crash_after_outputs, self.crash_after_steps = after_outputs, after_steps
+
+    def wipe(self, disk: FakeDisk) -> None:
+        """Have an empty disk from the next start on, and stop as soon as the others say that it is not ours."""
+        assert not self.is_up, f"{self.name} runs on its disk"
+        self.disk = disk
+        self.is_wiped = True
+        self.may_stop.add("identity_refused")
 
     def flip(self) -> None:
         """Let the state in memory go wrong, where no request and no read looks (PROTOCOL 9, mismatch)."""
@@ -307,11 +320,11 @@ class SimReplica:
         self._inbox.append(item)
         if self.is_paused or self._turn_due:
             return
-        if self._turn_delay == 0:
+        if self.turn_delay == 0:
             self._turn()
         else:
             self._turn_due = True
-            self._scheduler.after(self._turn_delay, self._due_turn, self._life)
+            self._scheduler.after(self.turn_delay, self._due_turn, self._life)
 
     def _due_turn(self, life: int) -> None:
         if life == self._life:
@@ -339,7 +352,7 @@ class SimReplica:
         now_tick = (self._scheduler.now - self._boot_time) // TICK_US
         inputs, self._inbox = self._inbox, []
         if now_tick > self._last_tick:
-            inputs.append(Tick(now_tick - self._last_tick, self._wall_ns()))
+            inputs.append(Tick(now_tick - self._last_tick, self.clock.read(self._scheduler.now)))
             self._last_tick = now_tick
         try:
             while inputs:
@@ -402,9 +415,6 @@ class SimReplica:
         if fed:
             self._fed = []
         return fed
-
-    def _wall_ns(self) -> int:
-        return EPOCH_NS + self._scheduler.now * 1000 + self.wall_offset_ns
 
     # --- Outputs --------------------------------------------------------------------------------
 

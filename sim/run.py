@@ -76,7 +76,6 @@ class RunReport:
         return self.counts["repaired"]
 
 
-
 def run_shape(choices: Choices, shape: Shape) -> RunReport:
     """Run a world of a given shape to its end, or to its first failure."""
     take_reached()  # What others in this process reached is not of this run.
@@ -90,7 +89,9 @@ def run_shape(choices: Choices, shape: Shape) -> RunReport:
         failure = _failure(cluster, error, type(error).__name__)
     counts = Counter(cluster.counts)
     counts["suffixes dropped"] = cluster.watch.suffixes_dropped
-    counts.update({f"messages {name}": count for name, count in cluster.network.counts.items()})
+    network = cluster.network
+    carried = network.counts | (network.links.counts if network.links is not None else {})
+    counts.update({f"messages {name}": count for name, count in carried.items()})
     return RunReport(
         seed=choices.seed,
         replicas=cluster.shape.replicas,
@@ -123,7 +124,10 @@ def _run(cluster: SimCluster) -> None:
         # The clients of ambushes have no share of the work, only an answer to wait for.
         return all(workload.is_done for workload in workloads) and not any(c.pending for c in cluster.clients)
 
-    cluster.run_until(is_done, shape.faults.duration)
+    if shape.faults.settling is None:
+        cluster.run_until(is_done, shape.faults.duration)
+    else:  # Quiet is to last, with and without work.
+        scheduler.run_until(shape.faults.duration)
     injector.heal()
     cluster.trace("healed")
     # What a client still has to ask takes its own time, beside that of a cluster that comes back.
@@ -135,7 +139,7 @@ def _run(cluster: SimCluster) -> None:
             demand_completion(cluster.clients, cluster.replicas)
     limit = scheduler.now + CONVERGENCE_TICKS * TICK_US
     # Who lost its disk for good does not come back: it is to be replaced (PROTOCOL 7.6).
-    replicas = [replica for replica in cluster.replicas if not replica.is_stopped]
+    replicas = [replica for replica in cluster.replicas if not (replica.is_stopped or replica.is_wiped)]
     cluster.run_until(lambda: has_converged(replicas), limit)
     demand_convergence(cluster.clients, replicas)
     repaired = Repaired(cluster.facts, replicas)

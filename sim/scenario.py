@@ -30,6 +30,7 @@ from sim.scenario_disks import DiskView
 from sim.scheduler import SECOND, TICK_US
 from sim.shape import Shape
 from sim.stage import AnyMessage, Caller, Interception, Letter, Stage
+from sim.wall_clock import WallClock
 from sim.workload import Operation
 from trio_pb.app.orders import (
     PLACE,
@@ -433,7 +434,7 @@ class Cluster:
 
     def set_clock(self, name: str, seconds: int) -> None:
         """Let a replica's wall clock be `seconds` ahead."""
-        self.sim.replicas[self._numbers([name])[0]].wall_offset_ns = seconds * 1_000_000_000
+        self.sim.replicas[self._numbers([name])[0]].clock = WallClock(seconds * 1_000_000_000)
 
     def pause(self, *names: str) -> None:
         """Stop replicas from executing."""

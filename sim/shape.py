@@ -60,18 +60,40 @@ class FaultPlan:
     """Which faults exist in a run; times in microseconds, counts over the whole fault phase."""
 
     duration: int = 0
+    settling: int | None = None  # After so long no view may change any more (INV-34); the run lasts `duration`.
+    isolations: int = 0  # Of one replica, after the settling, to the end.
     follow_work: bool = False  # Faults come when so many operations have ended, not at a time.
     crashes: int = 0
     power_cuts: int = 0  # Of all machines at once.
     pauses: int = 0
+    restart_loops: int = 0  # Of one replica that dies again and again while it starts.
+    slow_nodes: int = 0  # Replicas that take their turns late.
+    wipes: int = 0  # Disks that are lost and formatted anew under the old id; one per run.
     partitions: int = 0
+    clogs: int = 0  # Of the links of one replica, which are free again later.
+    swizzles: int = 0  # Clogs of several replicas, one after the other.
+    resets: int = 0  # Of connections, with what is on its way.
     ambushes: int = 0  # Scripts aimed at the primary.
     flips: int = 0  # Of memory, so that a replica's state diverges; one per run.
+    clock_jumps: int = 0  # Of wall clocks, forward or back.
+    clock_drifts: int = 0
+    clock_freezes: int = 0
     down_mean: int = 300_000
     pause_mean: int = 400_000
     partition_mean: int = 700_000
+    clog_mean: int = 300_000
     process_share: float = 0.5  # Crashes that kill the process only, so that the page cache survives.
     disks: DiskFaultPlan = attrs.field(factory=DiskFaultPlan)
+
+    @property
+    def sets_clocks(self) -> bool:
+        """Whether any wall clock goes wrong."""
+        return bool(self.clock_jumps or self.clock_drifts or self.clock_freezes)
+
+    @property
+    def troubles_links(self) -> bool:
+        """Whether links clog, or connections are reset."""
+        return bool(self.clogs or self.swizzles or self.resets)
 
 
 @attrs.frozen(kw_only=True)

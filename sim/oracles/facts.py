@@ -56,6 +56,7 @@ class DiskFacts:
     is_damaged: bool = False  # Something on it decayed: more than a crash can do.
     may_be_lost: bool = False  # A copy of its superblock decayed: with a torn write of two others no image has a pair.
     may_forget: bool = False  # All proofs or records of it may be gone at once: amnesia.
+    is_wiped: bool = False  # It is a new one under an old id: nothing on it counts.
     is_flipped: bool = False  # The replica's memory is wrong, and was not replaced yet,
     flipped_op: int = 0  # since this op.
     # What opening a copy of it would find after a power cut now; None: nothing that could vote. Set by the cluster.
@@ -115,6 +116,10 @@ class Facts:
     def committed_op(self) -> int:
         """The highest op known committed anywhere."""
         return len(self.committed) - 1
+
+    def wipe(self, replica: int, superblock: Superblock) -> None:
+        """A disk was lost, and another took its place."""
+        self.disks[replica] = DiskFacts(replica, superblock, is_damaged=True, is_wiped=True)
 
     def register(self, prepare: Prepare) -> None:
         """A prepare was seen in a message or on its way to a disk."""

@@ -447,6 +447,8 @@ class EligibleVoters(Oracle):
         self._demand(replica, "do_view_change")
 
     def _demand(self, replica: int, kind: str) -> None:
+        if self.facts.disks[replica].is_wiped:
+            violate("INV-26", f"R{replica} sends {kind} from a disk that was formatted anew under its old id")
         status = self._status.get(replica)
         if status is not None and status in _VOTELESS:
             violate("INV-26", f"R{replica} sends {kind} while {status.name.lower()}")

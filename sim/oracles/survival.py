@@ -57,6 +57,8 @@ class AnsweredSurvives(Oracle):
 
     def _statement(self, disk: DiskFacts) -> tuple[DoViewChange, int] | None:
         """The do_view_change of a replica that starts from this disk, and its head (6.3, 7.1); None: it has no vote."""
+        if disk.is_wiped:
+            return None
         if disk.is_damaged and disk.examine is not None:
             # What its storage work made durable may not be there any more: look.
             examined = disk.examine()

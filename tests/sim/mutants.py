@@ -14,7 +14,9 @@ import pytest
 
 from trio_pb.core import (
     admission,
+    birth,
     checkpoints,
+    cluster_clock,
     normal,
     persistence,
     reads,
@@ -26,11 +28,12 @@ from trio_pb.core import (
     state_transfer,
     upkeep,
     view_change,
+    wishes,
 )
 from trio_pb.core.durable import Install, Proof, Scan, Superblock
 from trio_pb.core.log import Hold
 from trio_pb.core.manifest import CoreState
-from trio_pb.core.messages import DoViewChange, EntryState, Envelope, PrepareCopy, Request, Status
+from trio_pb.core.messages import DoViewChange, EntryState, Envelope, Hello, PrepareCopy, Request, Status
 from trio_pb.core.ports import ApplyItem, Scrubbed
 from trio_pb.core.prepare import CHECKSUM_SIZE, OrderedRequest
 from trio_pb.core.quorum import Quorums, quorums_of
@@ -148,6 +151,17 @@ def _small_replication_quorum(patch: Patch) -> None:
 def _small_view_change_quorum(patch: Patch) -> None:
     """R-ENTER, 6.4: one voter too few."""
     _small_quorum(patch, "view_change")
+
+
+def _one_wish_is_enough(patch: Patch) -> None:
+    """R-ENTER (6.2): whoever wishes for a view enters it, without a quorum of wishes."""
+
+    def mutant(self: wishes.Wishes) -> int | None:
+        if self.target is None or self.target <= self.state.view:
+            return None
+        return self.target
+
+    patch.setattr(wishes.Wishes, "entry", mutant)
 
 
 def _deny_what_was_acknowledged(patch: Patch) -> None:
@@ -426,6 +440,45 @@ def _ignore(_self: checkpoints.Checkpoints, _op: int) -> None:
     return
 
 
+def _pin_whoever_comes(patch: Patch) -> None:
+    """7.6 (T-16): a replica that was formatted anew under its old id is taken for the old one, and told who we are."""
+    greet: Callable[[birth.Birth, Envelope, Hello], None] = birth.Birth.on_hello
+
+    def mutant(self: birth.Birth, envelope: Envelope, message: Hello) -> None:
+        held: persistence.Persistence = vars(self)["_persistence"]
+        assert held.image is not None
+        pinned = dict(held.image.pinned)
+        if pinned.get(envelope.replica, message.incarnation) != message.incarnation:
+            pinned[envelope.replica] = message.incarnation
+            held.change(pinned=tuple(sorted(pinned.items())))
+            state = self.state
+            told = Hello(incarnation=state.incarnation, members_digest=message.members_digest, fresh=False)
+            state.send((envelope.replica,), told)
+        greet(self, envelope, message)
+
+    patch.setattr(birth.Birth, "on_hello", mutant)
+
+
+def _own_clock_only(patch: Patch) -> None:
+    """5.1 (T-23): a primary dates orders by its own clock, whatever the others' say."""
+
+    def mutant(self: cluster_clock.ClusterClock) -> int:
+        state = self.state
+        return max(state.wall_ns, state.last_timestamp + 1)
+
+    patch.setattr(cluster_clock.ClusterClock, "now_ns", mutant)
+
+
+def _time_runs_back(patch: Patch) -> None:
+    """5.1 (INV-17): an order may be dated before the one that it follows."""
+
+    def mutant(self: cluster_clock.ClusterClock) -> int:
+        self.state.last_timestamp = 0
+        return self.state.wall_ns
+
+    patch.setattr(cluster_clock.ClusterClock, "now_ns", mutant)
+
+
 MUTANTS: dict[str, Mutant] = {
     "ex_primary": _restarted_primary_resumes,
     "log_view first": _longest_log_wins,
@@ -433,6 +486,7 @@ MUTANTS: dict[str, Mutant] = {
     "acknowledge when durable": _acknowledge_before_durable,
     "replication quorum": _small_replication_quorum,
     "view change quorum": _small_view_change_quorum,
+    "wish quorum": _one_wish_is_enough,
     "deny only the unacknowledged": _deny_what_was_acknowledged,
     "ack_floor": _forget_acknowledgements_at_install,
     "proof_base": _keep_old_proofs_at_install,
@@ -456,5 +510,8 @@ MUTANTS: dict[str, Mutant] = {
     "certificate quorum": _certify_alone,
     "scrubbing": _never_look,
     "scrubbing repairs": _forget_what_rotted,
+    "median clock": _own_clock_only,
+    "rising time": _time_runs_back,
+    "incarnation pinned": _pin_whoever_comes,
     "divergence": _trust_own_state,
 }

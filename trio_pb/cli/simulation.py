@@ -50,7 +50,7 @@ def run(
     Args:
         seeds: How many to run; it stops after 10 failures.
         first_seed: The first of them; the others follow it.
-        profile: What may happen in a run: all, or ambush.
+        profile: What may happen in a run: all, network, storage, crash, clock, ambush, or calm (nothing does).
         jobs: Processes to run them in. By default one per core.
         json: Print one JSON object.
     """

@@ -1,0 +1,41 @@
+"""What a sweep of a profile must have met, by the names under which runs count it.
+
+A fault that is drawn and never happens proves nothing. Each family of faults names what its kinds are
+counted as, and what they bring about in the protocol; a sweep of a few hundred seeds meets all of it.
+"""
+
+from __future__ import annotations
+
+from sim.ambushes import AMBUSHES
+from sim.clocks import CLOCKS
+from sim.congestion import CONGESTION
+from sim.disk_faults import DISK_FAULTS
+from sim.partitions import PARTITIONS
+from sim.processes import PROCESSES
+from sim.profiles import FAMILIES, Family
+
+__all__ = ["expected_of"]
+
+ALWAYS = ("became_primary", "ex_primary")
+ISOLATED = ("isolation", "messages blocked", "abdicated")
+FAULTS: dict[Family, tuple[str, ...]] = {
+    Family.NETWORK: (
+        *("messages lost", "messages duplicated", "messages spiked", "messages blocked", "messages corrupted"),
+        *("messages clogged", "messages overflowed", "messages reset", "messages cut short", *PARTITIONS, *CONGESTION),
+    ),
+    Family.PROCESS: (*PROCESSES, "fatal identity_refused"),
+    Family.CLOCK: CLOCKS,
+    Family.DISK: DISK_FAULTS,
+    Family.MEMORY: ("flip", "diverged"),
+    Family.AMBUSH: AMBUSHES,
+}
+# Some need two families at once, or are rare: a sweep of everything has them.
+RARE = ("abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired")
+
+
+def expected_of(profile: str) -> tuple[str, ...]:
+    """Every event that some hundred seeds of a profile bring about."""
+    families = FAMILIES[profile]
+    faults = tuple(event for family in Family if family in families for event in FAULTS.get(family, ()))
+    rest = RARE if len(families) == len(Family) else () if families else ISOLATED
+    return (*faults, *ALWAYS, *rest)
