@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 import cbor2
 
-__all__ = ["DEPTH_MAX", "CanonicalError", "Value", "decode", "decode_relaxed", "encode", "encode_ordered"]
+__all__ = ["DEPTH_MAX", "CanonicalError", "Value", "array_head", "decode", "decode_relaxed", "encode", "encode_ordered"]
 
 Value: TypeAlias = (
     "bool | int | bytes | str | list[Value] | tuple[Value, ...] | dict[int, Value] | dict[str, Value] | None"
@@ -32,6 +32,13 @@ class CanonicalError(ValueError):
 def encode(value: object) -> bytes:
     """Return the canonical bytes of `value`."""
     return cbor2.dumps(value, canonical=True)
+
+
+def array_head(count: int) -> bytes:
+    """Return the bytes with which an array of `count` items begins; those of its items follow."""
+    head = bytearray(encode(count))  # A number, and then a length, differ in three bits only (RFC 8949, 3.1).
+    head[0] |= 0x80
+    return bytes(head)
 
 
 def encode_ordered(value: object) -> bytes:

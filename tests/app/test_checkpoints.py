@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from trio_pb import canonical
 from trio_pb.app.blob import Blob
-from trio_pb.app.buckets import BUCKET_COUNT, LEAVES, Buckets, encode_leaf, leaf_of
+from trio_pb.app.buckets import BUCKET_COUNT, LEAVES, Buckets, leaf_of
 from trio_pb.app.customers import RECORD
+from trio_pb.app.leaf import EMPTY_LEAF
 from trio_pb.app.machine import (
     LEFTOVERS_PER_OP,
     Page,
@@ -160,6 +161,19 @@ def test_a_write_after_the_release_is_unknown_too() -> None:
     assert checkpoint(orders)[bucket_place(7)] != before[bucket_place(7)]
     place(orders, 7, 3)
     assert bucket_place(7) in unknown(orders.freeze())
+
+
+def test_a_bucket_whose_last_key_went_is_no_chunk() -> None:
+    """A map that held something once is frozen as one that never did."""
+    buckets: Buckets[int] = Buckets(int)
+    empty = buckets.digest()
+    buckets.put(7, b"x")
+    buckets.digest()
+    assert list(buckets.freeze().indexes) == [leaf_of(7)[0]]
+    buckets.remove(7)
+    assert list(buckets.freeze().indexes) == []
+    assert buckets.digest() == empty
+    assert len(buckets) == 0
 
 
 def test_equal_contents_have_equal_chunks_whatever_their_history() -> None:
@@ -415,7 +429,7 @@ def test_any_bytes_are_refused_or_kept(chunk_place: int, data: bytes) -> None:
 
 def chunk_of(leaves: dict[int, bytes]) -> bytes:
     """Return a bucket's chunk with these encoded leaves, the others empty."""
-    return b"".join(leaves.get(number, encode_leaf({})) for number in range(LEAVES))
+    return b"".join(leaves.get(number, EMPTY_LEAF) for number in range(LEAVES))
 
 
 def record(

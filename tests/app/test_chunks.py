@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_pb.app.buckets import Buckets, encode_leaf, leaf_of
+from trio_pb.app.buckets import Buckets, leaf_of
 from trio_pb.app.chunks import Chunks, Pin
-from trio_pb.app.ordered import BLOCK_SIZE_MAX, OrderedIds
+from trio_pb.app.ordered import BLOCK_SIZE_MAX, RUN_SIZE, OrderedIds, RestoringIds
 from trio_pb.app.packing import pack_values
 from trio_pb.app.ring import PAGE_SLOTS, Ring
 
@@ -143,15 +143,6 @@ def test_a_write_through_a_copy_reaches_the_digest() -> None:
     assert pin.get(1) == b"old"
 
 
-@given(
-    st.lists(st.dictionaries(st.binary(max_size=3), st.binary(max_size=3), max_size=4), min_size=2, max_size=2),
-)
-def test_an_encoded_leaf_tells_different_contents_apart(pair: list[dict[bytes, bytes]]) -> None:
-    """Two leaves encode equally exactly if they hold the same, wherever bytes could be moved to."""
-    one, other = pair
-    assert (encode_leaf(one) == encode_leaf(other)) == (one == other)
-
-
 @given(st.lists(st.binary(max_size=3), max_size=4), st.lists(st.binary(max_size=3), max_size=4))
 def test_packed_values_tell_different_lists_apart(one: list[bytes], other: list[bytes]) -> None:
     """["ab", "c"] and ["a", "bc"] are not the same bytes."""
@@ -187,6 +178,26 @@ def test_pinned_ids_do_not_see_later_ones() -> None:
 def test_no_ids_are_an_empty_page() -> None:
     """Reading an empty order gives nothing."""
     assert OrderedIds().pin().at_or_after(0, 10) == []
+    assert RestoringIds().finish().pin().at_or_after(0, 10) == []
+
+
+def test_restored_and_added_ids_are_one_order() -> None:
+    """Runs that overlap, and ids added between, below and above them, are read as one; a pin sees its own time."""
+    chance = random.Random(5)
+    ids = list(range(100, 100 + 7 * 3 * RUN_SIZE, 7))
+    chance.shuffle(ids)
+    restoring = RestoringIds()
+    for first in range(0, len(ids), 15):
+        restoring.add(sorted(ids[first : first + 15]))
+    ordered = restoring.finish()
+    before = ordered.pin()
+    added = [1, 99, 101, 7 * RUN_SIZE + 3, 10 * 7 * RUN_SIZE, (1 << 63) - 1]
+    ordered.add(added)
+    pin, expected = ordered.pin(), sorted(ids + added)
+    assert before.at_or_after(0, len(ids) + 1) == sorted(ids)
+    assert pin.at_or_after(0, len(expected) + 1) == expected
+    for start in (0, 1, 2, 100, 101, 102, expected[RUN_SIZE], ids[0] + 1, (1 << 63) - 1):
+        assert pin.at_or_after(start, 50) == [number for number in expected if number >= start][:50]
 
 
 @given(st.integers(1, 3 * PAGE_SLOTS), st.integers(0, 2000), st.integers(0, 2000))

@@ -48,10 +48,10 @@ def test_everything_is_measured(found: Found) -> None:
 
 
 def test_restart_replays_the_whole_log(found: Found) -> None:
-    """Four intervals of log lie above the checkpoint; the checkpoints that fall due are begun on the way."""
+    """Four intervals of log lie above the checkpoint; the only checkpoint begun is the last that falls due."""
     restart = found[0]["restart"]
     assert restart["ops"] == found[0]["load"]["log_ops"] == 4 * INTERVAL_OPS
-    assert restart["checkpoints"] in (3, 4)  # The last one falls due with the head itself.
+    assert restart["checkpoints"] in (0, 1)  # It falls due with the head itself.
     assert restart["ready_seconds"] > restart["open_seconds"] > 0
 
 

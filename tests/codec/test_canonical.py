@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.codec.strategies import QUICK
-from trio_pb.canonical import DEPTH_MAX, CanonicalError, Value, decode, decode_relaxed, encode, encode_ordered
+from trio_pb.canonical import (
+    DEPTH_MAX,
+    CanonicalError,
+    Value,
+    array_head,
+    decode,
+    decode_relaxed,
+    encode,
+    encode_ordered,
+)
 
 integers = st.integers(-(2**64), 2**64 - 1)
 leaves = st.none() | st.booleans() | integers | st.binary(max_size=40) | st.text(max_size=20)
@@ -138,3 +147,15 @@ def test_any_bytes_give_a_value_or_our_error(data: bytes) -> None:
     except CanonicalError:
         return
     assert encode(value) == data
+
+
+@given(st.lists(st.integers(0, 300), max_size=300))
+def test_an_array_is_its_head_and_its_items(items: list[int]) -> None:
+    """What is encoded piece by piece is the encoding of the whole."""
+    assert array_head(len(items)) + b"".join(map(encode, items)) == encode(items)
+
+
+@pytest.mark.parametrize("count", [0, 23, 24, 255, 256, 65535, 65536])
+def test_an_array_head_has_the_shortest_form(count: int) -> None:
+    """At each length at which the head grows by a byte or more."""
+    assert encode([None] * count) == array_head(count) + encode(None) * count

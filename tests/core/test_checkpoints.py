@@ -19,6 +19,7 @@ from trio_pb.core.messages import (
     GetChunk,
     GetStartView,
     Ping,
+    PrepareCopy,
     Probe,
     Reject,
     RejectCode,
@@ -124,6 +125,42 @@ def test_9_a_restart_goes_on_from_its_checkpoint() -> None:
     assert b.sent(CommitOk)[-1].checkpoint == at(16)
     follow(b, 24)
     assert b.given(CheckpointBegin)[-1].state == state_at(LOG, 24)
+
+
+def test_9_a_replay_freezes_its_last_point_only() -> None:
+    """A restart passes over the points within the log that it found; from there on it freezes at each one."""
+    b = Bench(disk_of(1, log=LOG[:28], commit=28), limits=LIMITS)
+    assert (begun(b), b.applied) == ([24], 28)
+    assert b.disk.superblock.checkpoint == at(24)
+    follow(b, 44)
+    assert [begin.state for begin in b.given(CheckpointBegin)] == [state_at(LOG, op) for op in (24, 32, 40)]
+
+
+def test_9_a_replay_passes_over_what_is_committed_only() -> None:
+    """An op that may never commit cannot be waited for: the last committed point is frozen, as everywhere."""
+    b = Bench(disk_of(1, log=LOG[:28], commit=10), limits=LIMITS)
+    assert begun(b) == [8]
+    b.hear_heartbeat(id_at(LOG, 28), commit=23)
+    assert begun(b) == [8, 16]
+    b.hear_heartbeat(id_at(LOG, 28), commit=28)
+    assert begun(b) == [8, 16, 24]
+
+
+def test_9_a_replay_passes_over_what_is_held_only() -> None:
+    """A record that is gone may be long in coming: what was replayed so far is kept."""
+    disk = disk_of(1, log=LOG[:28], commit=28)
+    del disk.records[LOG[11].id]
+    b = Bench(disk, limits=LIMITS)
+    assert (begun(b), b.applied) == ([8], 11)
+    b.hear(0, PrepareCopy(LOG[11], is_current=False))
+    assert (begun(b), b.applied) == ([8, 24], 28)
+
+
+def test_9_what_others_ordered_meanwhile_is_not_passed_over() -> None:
+    """A replica that is slow for ever must not put off its checkpoints for ever."""
+    b = Bench(disk_of(1, log=LOG[:12], commit=12), limits=LIMITS)
+    follow(b, 30)
+    assert begun(b) == [8, 16, 24]
 
 
 def test_9_sessions_stand_in_the_checkpoint() -> None:

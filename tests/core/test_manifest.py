@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.core.bench import chain, checkpoint_of, state_at
 from trio_pb import canonical
 from trio_pb.core.manifest import (
+    CHUNKS_PER_PIECE,
     Chunk,
     KeptReply,
     Manifest,
@@ -24,6 +25,7 @@ from trio_pb.core.manifest import (
     encode_manifest,
     encode_sessions,
     manifest_id,
+    manifest_pieces,
 )
 from trio_pb.core.messages import CheckpointId, Configuration
 from trio_pb.errors import RemoteProtocolError
@@ -54,6 +56,16 @@ def test_a_manifest_is_what_was_encoded() -> None:
     assert decode_manifest(data) == MANIFEST
     assert decode_manifest(data).chunks == MANIFEST.sessions + MANIFEST.application
     assert manifest_id(8, data) == CheckpointId(8, chunk_digest(data))
+
+
+def test_a_manifest_of_many_pieces_is_one_encoding() -> None:
+    """What is joined is the canonical encoding of the whole, however many chunks there are."""
+    for count in (0, 1, 23, 24, CHUNKS_PER_PIECE, CHUNKS_PER_PIECE + 1, 3 * CHUNKS_PER_PIECE - 1):
+        manifest = attrs.evolve(MANIFEST, application=tuple(Chunk(n, b"a" * 32, n) for n in range(count)))
+        assert len(list(manifest_pieces(manifest))) == 1 + -(-count // CHUNKS_PER_PIECE)
+        data = encode_manifest(manifest)
+        assert canonical.encode(canonical.decode(data)) == data
+        assert decode_manifest(data) == manifest
 
 
 def test_sessions_are_one_encoding_in_any_order() -> None:

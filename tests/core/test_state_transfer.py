@@ -25,6 +25,7 @@ from trio_pb.core.messages import (
     GetPrepares,
     Gone,
     PrepareOk,
+    Probe,
 )
 from trio_pb.core.ports import (
     Adopt,
@@ -367,7 +368,7 @@ def test_8_2_serving_is_bounded() -> None:
 def test_8_2_an_untrusted_primary_rebuilds_behind_its_successor(timeouts: Timeouts) -> None:
     """It let go of the view; its log's promises held all the while."""
     a = primary(log=LOG[:20], commit=20, limits=LIMITS, timeouts=timeouts)
-    a.tell(1, 2, checkpoint=CheckpointId(8, b"w" * 32))
+    a.tell(1, 2, probe=Probe(20, b"w" * 16))
     assert a.has_abdicated()
     kept = kept_at(16)
     a.tell(1, 2, checkpoint=kept.id, certified=kept.id)

@@ -12,8 +12,9 @@ from trio_pb.driver.collector import spare_the_loop
 
 @pytest.fixture(autouse=True)
 def _collector_as_before() -> Iterator[None]:
-    callbacks = list(gc.callbacks)
+    callbacks, thresholds = list(gc.callbacks), gc.get_threshold()
     yield
+    gc.set_threshold(*thresholds)
     gc.callbacks[:] = callbacks
     gc.unfreeze()
 
@@ -35,6 +36,22 @@ def test_garbage_is_still_collected() -> None:
     for _ in range(100):
         make_cycle()
     assert gc.collect() >= 100
+
+
+def test_no_collection_walks_through_much() -> None:
+    """However many objects are made that stay, each full collection finds the last few thousand only."""
+    spare_the_loop()
+    walked: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:
+            walked.append(len(gc.get_objects()))
+
+    gc.callbacks.append(note)
+    kept = [[number] for number in range(100_000)]
+    gc.callbacks.remove(note)
+    assert len(kept) > 100 * len(walked) > 500
+    assert max(walked) < 20_000
 
 
 def make_cycle() -> None:

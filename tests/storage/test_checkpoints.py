@@ -9,6 +9,7 @@ from tests.storage import application
 from tests.storage.application import Host, State, core_state, encode_malformed, encode_place
 from tests.storage.crash_disk import CrashDisk, PowerCutError, Survival, survivals
 from tests.storage.fixtures import append, chain, formatted, image
+from trio_pb.core import manifest
 from trio_pb.core.manifest import chunk_digest
 from trio_pb.core.messages import CheckpointId
 from trio_pb.core.ports import CheckpointDone, ChunkRead, ChunkReadDone, SuperblockWrite, WalDone
@@ -146,6 +147,22 @@ def test_appends_go_between_the_slices_of_a_checkpoint() -> None:
             assert waited <= 1, "an append waits for one slice at most"
         assert commits <= 4 * slices + 4, "and the checkpoint is not put off for ever"
     assert slices > 20
+
+
+def test_a_manifest_of_many_chunks_is_encoded_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No slice encodes much of it, so turns go on in between; what comes out is the same checkpoint."""
+    host, other = Host(formatted(), budget=1 << 20), Host(formatted())
+    fill(host, range(40), b"a")
+    fill(other, range(40), b"a")
+    expected = other.checkpoint(64)
+    monkeypatch.setattr(manifest, "CHUNKS_PER_PIECE", 2)
+    host.begin(64)
+    slices = 0
+    while not host.told:
+        is_slice = host.advance()
+        slices += not host.run_job() and is_slice  # It gave the store nothing to do.
+    assert slices == 5  # Of four pieces each; the last piece comes with the rest.
+    assert host.told == [CheckpointDone(expected)]
 
 
 def test_chunks_are_read_in_pieces() -> None:

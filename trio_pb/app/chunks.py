@@ -117,27 +117,30 @@ class Chunks(Generic[T]):
         """Note the record of chunk `index` as it is now."""
         self._records[index] = record
 
-    def freeze(self, is_empty: Callable[[T], bool], encode: Callable[[T], bytes]) -> FrozenChunks[T]:
-        """Return the present version, to be encoded chunk by chunk while this one changes."""
-        return FrozenChunks(self, tuple(self._records), is_empty, encode)
+    def freeze(self, content: Callable[[T], object], encode: Callable[[T], bytes]) -> FrozenChunks[T]:
+        """Return the present version, to be encoded chunk by chunk while this one changes.
+
+        What `content` returns of a chunk is true exactly if that is not empty.
+        """
+        return FrozenChunks(self, list(self._records), content, encode)
 
 
 class FrozenChunks(Generic[T]):
     """One version of Chunks as the chunks of a checkpoint: those that are not empty."""
 
-    __slots__ = ("_encode", "_indexes", "_is_empty", "_owner", "_pin", "_records")
+    __slots__ = ("_content", "_encode", "_indexes", "_owner", "_pin", "_records")
 
     def __init__(
         self,
         owner: Chunks[T],
-        records: tuple[Record | None, ...],
-        is_empty: Callable[[T], bool],
+        records: list[Record | None],
+        content: Callable[[T], object],
         encode: Callable[[T], bytes],
     ) -> None:
         self._owner = owner
         self._pin = owner.pin()
-        self._records = list(records)
-        self._is_empty = is_empty
+        self._records = records
+        self._content = content
         self._encode = encode
         self._indexes: tuple[int, ...] | None = None
 
@@ -145,10 +148,9 @@ class FrozenChunks(Generic[T]):
     def indexes(self) -> Sequence[int]:
         """The chunks that are not empty, rising."""
         if self._indexes is None:
-            is_empty, chunks = self._is_empty, self._pin.chunks
-            # A chunk that is false was never written: of a small state nearly all, and no call need say so.
-            written = compress(range(len(chunks)), chunks)
-            self._indexes = tuple([index for index in written if not is_empty(chunks[index])])
+            # At the speed of C: a nearly empty machine has thousands of chunks too.
+            chunks = self._pin.chunks
+            self._indexes = tuple(compress(range(len(chunks)), map(self._content, chunks)))
         return self._indexes
 
     def known(self, index: int) -> Record | None:

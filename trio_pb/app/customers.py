@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from trio_pb.app.buckets import Bucket, Buckets, BucketsPin, RestoringBuckets
 from trio_pb.app.chunks import FrozenChunks
+from trio_pb.app.leaf import Keys
 from trio_pb.app.order_messages import ID_MAX, IDEMPOTENCY_KEY_SIZE_MAX, LAPTOP_TYPE_SIZE_MAX
-from trio_pb.app.ordered import OrderedIds, OrderedIdsPin
+from trio_pb.app.ordered import OrderedIds, OrderedIdsPin, RestoringIds
 from trio_pb.app.parts import MalformedStateError
 
 __all__ = ["RECORD", "Customers", "CustomersPin", "check_tail", "record_fields"]
@@ -92,13 +93,13 @@ class Customers:
         """Return the present version, immutable."""
         return CustomersPin(self._records.pin(), self._ids.pin())
 
-    def freeze(self) -> FrozenChunks[Bucket[int]]:
+    def freeze(self) -> FrozenChunks[Bucket]:
         """Pin the present records for a checkpoint."""
         return self._records.freeze()
 
     def restoring(self) -> RestoringCustomers:
         """Begin to restore."""
-        ids = OrderedIds()
+        ids = RestoringIds()
         return RestoringCustomers(self._records.restoring(partial(_accept, ids)), partial(self._replace_ids, ids))
 
     def prepare_digest(self, pieces: int) -> int:
@@ -109,21 +110,25 @@ class Customers:
         """Return the digest of all records."""
         return self._records.digest()
 
-    def _replace_ids(self, ids: OrderedIds) -> OrderedIds:
-        self._ids, old = ids, self._ids
+    def _replace_ids(self, ids: RestoringIds) -> OrderedIds:
+        self._ids, old = ids.finish(), self._ids
         return old
 
 
-def _accept(ids: OrderedIds, leaf: Mapping[int, bytes]) -> None:
-    """Check restored records, and put their ids in order: all at once in the end would take seconds."""
-    for customer_id, record in leaf.items():
-        if customer_id > ID_MAX or len(record) < RECORD.size:
-            raise MalformedStateError("not a customer's record")
-        last_order, orders, _, _, size = RECORD.unpack_from(record)
+def _accept(ids: RestoringIds, customers: Keys, records: Sequence[bytes]) -> None:
+    """Check restored records, and collect their ids."""
+    if not customers:
+        return
+    if customers[-1] > ID_MAX or min(map(len, records)) < RECORD.size:
+        raise MalformedStateError("not a customer's record")
+    unpack = RECORD.unpack_from
+    for record in records:
+        last_order, orders, _, _, size = unpack(record)
         if last_order > ID_MAX or not 1 <= orders <= ID_MAX:
+            customer_id = customers[records.index(record)]
             raise MalformedStateError(f"impossible numbers in the record of customer {customer_id}")
         check_tail(record, RECORD.size, size)
-    ids.add(leaf)
+    ids.add(customers)
 
 
 class RestoringCustomers:

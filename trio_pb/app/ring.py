@@ -9,6 +9,7 @@ In a checkpoint chunk 0 is the header, capacity and count, and chunk n + 1 is pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TypeAlias
 
 from trio_pb import canonical
@@ -29,8 +30,7 @@ def _copy(page: Page) -> Page:
     return page[:]
 
 
-def _is_empty(page: Page) -> bool:
-    return not page[0]  # Slots are filled in order.
+_content = itemgetter(0)  # Of a page, empty if that is: slots are filled in order.
 
 
 def _page_count(slots: int) -> int:
@@ -112,7 +112,7 @@ class Ring:
 
     def freeze(self) -> FrozenRing:
         """Pin the present contents for a checkpoint."""
-        return FrozenRing(self._header.freeze(), self._pages.freeze(_is_empty, pack_values))
+        return FrozenRing(self._header.freeze(), self._pages.freeze(_content, pack_values))
 
     def restoring(self, accept: Callable[[int, bytes], None] | None = None) -> RestoringRing:
         """Begin to restore. `accept` is given each position and value; it may refuse with MalformedStateError."""

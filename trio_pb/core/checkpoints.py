@@ -32,6 +32,7 @@ class Checkpoints:
         self._execution = execution
         self.on_diverged: Callable[[], None] = lambda: None  # Set by the replica: let go of leading.
         self.retry_timeout = Timeout("checkpoint_retry")
+        self._found_head = 0  # Of the log that this boot began with.
         self._begun: PrepareId | None = None  # Frozen, to become our next checkpoint.
         self._is_writing = False  # The world has yet to tell how the last one went; one at a time.
         self._kept: list[CheckpointId] = []  # Durable ones of ours that are not collected yet, oldest first.
@@ -48,6 +49,7 @@ class Checkpoints:
         """Begin a boot with what the superblock tells."""
         state, durable = self.state, self._persistence.durable
         assert durable is not None
+        self._found_head = state.log.head
         state.certified = durable.certified  # What was certified before it is not known: free nothing until the next.
         if durable.untrusted:
             state.is_untrusted = self._has_diverged = True
@@ -82,8 +84,8 @@ class Checkpoints:
         state, execution = self.state, self._execution
         op = state.applied
         state.apply_limit = op + state.limits.checkpoint_interval_ops
-        if op <= state.checkpoint.op:
-            return  # Replayed over it.
+        if op <= state.checkpoint.op or self._is_replayed_over(op):
+            return
         frozen = CoreState(
             op=op,
             checksum=execution.applied_checksum,
@@ -96,6 +98,18 @@ class Checkpoints:
         self._begun, self._is_writing = frozen.id, True
         state.trace("checkpoint_begun", op=op)
         state.outputs.append(CheckpointBegin(state.cluster, frozen))
+
+    def _is_replayed_over(self, op: int) -> bool:
+        """Whether the log that a restart found goes on, committed and whole, to the next point at least.
+
+        Then the state there is frozen instead: writing this one would cost most of the replay. The last
+        point of the committed log is never passed over, and all replicas freeze there, so it is certified.
+        """
+        state, log = self.state, self.state.log
+        following = op + state.limits.checkpoint_interval_ops
+        if following > min(state.commit_max, self._found_head, log.head):
+            return False
+        return log.is_identified(op + 1, following) and not log.missing(op + 1, following, 1)
 
     def on_done(self, done: CheckpointDone) -> None:
         """It is durable; it becomes live through a superblock image."""

@@ -21,9 +21,9 @@ from trio_pb.core.manifest import (
     SessionRow,
     chunk_digest,
     decode_sessions,
-    encode_manifest,
     encode_sessions,
     manifest_id,
+    manifest_pieces,
     session_place,
 )
 from trio_pb.core.messages import CheckpointId
@@ -54,7 +54,8 @@ from trio_pb.storage.work import (
 
 __all__ = ["Advance", "Checkpointer", "Frozen", "Machine", "Restorable", "Restoring"]
 
-SORTED_PER_SLICE = 1024  # Chunks and sessions looked at, 2 us each.
+SORTED_PER_SLICE = 512  # Chunks and sessions looked at, 1 us each.
+MANIFEST_PIECES_PER_SLICE = 4
 WAITING_BYTES_MAX = 2 << 20  # Encoded and not yet on disk; then encoding waits.
 WRITE_BYTES = 256 << 10  # Of one write; a larger chunk goes alone.
 DECODING_COST = 8  # Decoding and checking a byte takes about as long as encoding so many.
@@ -104,6 +105,15 @@ class _Part(NamedTuple):
 
 
 @attrs.define
+class _Listing:
+    """A manifest while it is encoded."""
+
+    manifest: Manifest
+    left: Iterator[bytes]
+    pieces: list[bytes] = attrs.field(factory=list[bytes])
+
+
+@attrs.define
 class _Writing:
     """A checkpoint on its way to the disk."""
 
@@ -111,7 +121,8 @@ class _Writing:
     frozen: Frozen
     serial: int = 0  # Of the present attempt, 0 before the first one.
     is_claimed: bool = False  # The Store told which of the known chunks it has.
-    is_finishing: bool = False  # The manifest is on its way.
+    manifest: _Listing | None = None  # Begun when all chunks were encoded.
+    is_finishing: bool = False  # The manifest is on its way to the disk.
     unsorted: Iterator[SessionRow | int] | None = None  # Sessions, then places of the application's chunks.
     sessions: dict[int, list[SessionRow]] = attrs.field(factory=dict[int, list[SessionRow]])  # By place.
     waiting_bytes: int = 0  # Given to the Store and not yet written.
@@ -239,6 +250,7 @@ class Checkpointer:
             return
         writing.is_claimed = True
         writing.is_finishing = False
+        writing.manifest = None  # It would name what is lacking as it was.
         if not completion.lacking:
             return
         for is_session, chunks in writing.chunks.items():
@@ -270,8 +282,10 @@ class Checkpointer:
             return  # Claiming takes as long as a slice, with a large state; and so does the manifest.
         if not writing.to_encode and writing.is_claimed:
             # The Store works in order: chunks that still wait are written before the manifest.
-            writing.is_finishing = True
-            yield self._finish(writing)
+            finish = self._list(writing)
+            if finish is not None:
+                writing.is_finishing = True
+                yield finish
             return
         batch: list[tuple[bytes, bytes]] = []
         batch_bytes = encoded = 0
@@ -318,16 +332,25 @@ class Checkpointer:
         digests = frozenset([chunk.digest for chunk in writing.chunks[False].values()])
         return CheckpointClaim(writing.serial, writing.begin.state.op, digests)
 
-    def _finish(self, writing: _Writing) -> CheckpointFinish:
-        state = attrs.evolve(writing.begin.state, sessions=())
-        manifest = Manifest(
-            cluster=writing.begin.cluster,
-            state=state,
-            sessions=tuple(sorted(writing.chunks[True].values())),
-            application=tuple(sorted(writing.chunks[False].values())),
-        )
-        data = encode_manifest(manifest)
-        return CheckpointFinish(writing.serial, manifest_id(state.op, data), data, manifest)
+    def _list(self, writing: _Writing) -> CheckpointFinish | None:
+        """Encode some more of the manifest; return it when it is complete."""
+        listing = writing.manifest
+        if listing is None:
+            manifest = Manifest(
+                cluster=writing.begin.cluster,
+                state=attrs.evolve(writing.begin.state, sessions=()),
+                sessions=tuple(sorted(writing.chunks[True].values())),
+                application=tuple(sorted(writing.chunks[False].values())),
+            )
+            listing = writing.manifest = _Listing(manifest, manifest_pieces(manifest))
+        pieces = list(islice(listing.left, MANIFEST_PIECES_PER_SLICE))
+        listing.pieces += pieces
+        if len(pieces) == MANIFEST_PIECES_PER_SLICE:
+            return None
+        writing.manifest = None
+        data = b"".join(listing.pieces)
+        op = writing.begin.state.op
+        return CheckpointFinish(writing.serial, manifest_id(op, data), data, listing.manifest)
 
     def _decode(self, loading: _Loading, budget_bytes: int, inputs: list[Input]) -> Iterator[Work]:
         if not loading.is_asked:

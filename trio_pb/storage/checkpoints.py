@@ -119,6 +119,7 @@ class Checkpoints:
         self._kept: tuple[CheckpointId, ...] = ()
         self._own = GENESIS_CHECKPOINT  # That the superblock on disk names.
         self._manifests: dict[CheckpointId, Manifest] = {}  # Of those in use: decoding one takes milliseconds.
+        self._named: dict[CheckpointId, frozenset[bytes]] = {}  # What each of these needs, itself included.
         self._attempt: _Attempt | None = None
         self._sync: CheckpointId | None = None
         self._sync_writer = PackWriter(packs)
@@ -253,9 +254,9 @@ class Checkpoints:
         attempt.is_over = True
         attempt.claims.clear()
         attempt.writer.close()
-        wanted = yield from self._named(() if self._sync is None else (self._sync,))
+        wanted = yield from self._names(self._sync)
         for pack in attempt.writer.written:
-            if pack in self._packs.packs and not any(digest in wanted for digest, _ in self._packs.chunks_in(pack)):
+            if pack in self._packs.packs and wanted.isdisjoint(self._packs.digests_in(pack)):
                 yield from self._packs.remove(pack)
         self._done(CheckpointFailed(attempt.op))
 
@@ -340,6 +341,7 @@ class Checkpoints:
             self._sync_writer.close()
         in_use = (*self._kept, self._sync, None if self._attempt is None else self._attempt.id)
         self._manifests = {known: manifest for known, manifest in self._manifests.items() if known in in_use}
+        self._named = {known: names for known, names in self._named.items() if known in in_use}
         self._partial.intersection_update(self._kept)
         self._seen.intersection_update(self._kept)
         self._seen.update(it for it in self._kept if it.digest in self._packs and it not in self._partial)
@@ -376,7 +378,7 @@ class Checkpoints:
         for pack in self._packs.finished:
             if live is None:
                 return
-            if self._is_idle(pack) and not self._live_in(pack, live):
+            if self._is_idle(pack) and live.isdisjoint(self._packs.digests_in(pack)):
                 yield from self._packs.remove(pack)
                 yield Pause.TURN
                 live = yield from self._live()
@@ -384,7 +386,7 @@ class Checkpoints:
             return
         writer = PackWriter(self._packs)
         try:
-            for pack in self._wasteful(live):
+            for pack in (yield from self._wasteful(live)):
                 if not (yield from self._evacuate(pack, writer)):
                     return
         finally:
@@ -429,34 +431,41 @@ class Checkpoints:
         None: it cannot be known, since a manifest that is kept is unreadable; or what it names is missing
         here, and may lie unread in a pack that seems empty. Never collect on ignorance.
         """
+        live: set[bytes] = set()
         for checkpoint in self._kept:
-            manifest = yield from self._manifest(checkpoint)
-            if manifest is None or any(chunk.digest not in self._packs for chunk in manifest.chunks):
+            names = yield from self._names(checkpoint)
+            if not names or not self._packs.has_all(names):
                 return None
-        live = yield from self._named(self._kept if self._sync is None else (*self._kept, self._sync))
+            live |= names
+        live |= yield from self._names(self._sync)
         if self._attempt is not None:
             live |= self._attempt.claims
         return live
 
-    def _named(self, checkpoints: tuple[CheckpointId, ...]) -> Job[set[bytes]]:
-        named: set[bytes] = set()
-        for checkpoint in checkpoints:
-            named.add(checkpoint.digest)
-            manifest = yield from self._manifest(checkpoint)
-            if manifest is not None:
-                named.update(chunk.digest for chunk in manifest.chunks)
-        return named
+    def _names(self, checkpoint: CheckpointId | None) -> Job[frozenset[bytes]]:
+        """Return the digests of all that a checkpoint needs; none when its manifest cannot be read."""
+        manifest = None if checkpoint is None else (yield from self._manifest(checkpoint))
+        if checkpoint is None or manifest is None:
+            return frozenset()
+        names = self._named.get(checkpoint)
+        if names is None:
+            names = frozenset((checkpoint.digest, *(chunk.digest for chunk in manifest.chunks)))
+            self._named[checkpoint] = names
+        return names
 
-    def _wasteful(self, live: set[bytes]) -> list[Pack]:
+    def _wasteful(self, live: set[bytes]) -> Task[list[Pack]]:
+        """Return the packs that should be rewritten; what lives in them may change while they are looked at."""
         wasteful: list[Pack] = []
         small: list[Pack] = []
         for pack in self._packs.finished:
             size = self._packs.file_size(pack)
-            used = sum(record_size(it.size) for _, it in self._live_in(pack, live))
             if size < self._packs.pack_size // SMALL_PARTS:
                 small.append(pack)  # Whatever it wastes is little, and rewriting it might waste as much.
-            elif 2 * used < size:
+                continue
+            used = sum(record_size(it.size) for _, it in self._live_in(pack, live))
+            if 2 * used < size:
                 wasteful.append(pack)
+            yield Pause.TURN
         return wasteful + (small if len(small) > SMALL_PACKS_MAX else [])
 
     # --- Manifests ------------------------------------------------------------------------------

@@ -15,9 +15,24 @@ import attrs
 
 from trio_pb.errors import DiskFullError
 
-__all__ = ["Allocate", "Disk", "Flush", "Job", "ListFiles", "Read", "Remove", "Rename", "Step", "Write", "run"]
+__all__ = [
+    "Allocate",
+    "Disk",
+    "Flush",
+    "Job",
+    "ListFiles",
+    "Read",
+    "Remove",
+    "Rename",
+    "Step",
+    "Write",
+    "read_file",
+    "run",
+]
 
 T = TypeVar("T")
+
+READ_SIZE = 16 << 20  # Of a file that is read as a whole.
 
 
 @attrs.frozen
@@ -102,6 +117,18 @@ class Disk(Protocol):
             StorageError: a write, flush, allocation, rename or removal failed; never retry (R-IOERR).
         """
         ...
+
+
+def read_file(file: str) -> Job[bytes]:
+    """Read a whole file; b"" when there is none."""
+    pieces: list[bytes] = []
+    offset = 0
+    while True:
+        piece: bytes = yield Read(file, offset, READ_SIZE)
+        pieces.append(piece)
+        offset += len(piece)
+        if len(piece) < READ_SIZE:
+            return b"".join(pieces)
 
 
 def run(disk: Disk, job: Job[T]) -> T:

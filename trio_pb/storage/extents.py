@@ -11,14 +11,12 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from trio_pb.storage.disk import Job, Read
-from trio_pb.storage.page import PAGE_HEAD_SIZE, Page, open_page
+from trio_pb.storage.page import PAGE_HEAD_SIZE, Page, open_page, padded
 
-__all__ = ["Extent", "Layout", "PageState", "extents", "judge_page", "read_file"]
+__all__ = ["Extent", "Layout", "PageState", "extents", "judge_page"]
 
 R = TypeVar("R")
 
-READ_SIZE = 16 << 20
 HEAD_SIZE = 512  # At most, of any kind of record.
 PAGE = 4096  # No two batches of records share one: zeros up to its end are padding.
 OWNER = slice(32, 48)  # Of a sealed page (docs/reference/disk-format.md, Pages).
@@ -79,11 +77,11 @@ def judge_page(data: bytes, *, size: int, magic: bytes, owner: bytes, place: int
 
 def extents(data: bytes, layout: Layout[R]) -> Iterator[Extent[R]]:
     """Yield every record and every gap of a file, up to the last byte that was written."""
-    end = min(len(data), _padded(len(data.rstrip(b"\0")), layout.alignment))
+    end = min(len(data), padded(len(data.rstrip(b"\0")), layout.alignment))
     offset = 0
     while offset < end:
         found = layout.read(offset)
-        padding = min(_padded(offset, PAGE), end) - offset
+        padding = min(padded(offset, PAGE), end) - offset
         if found is not None:
             record, size = found
             yield Extent(offset, size, PageState.INTACT, record)
@@ -131,19 +129,3 @@ def _open_head(data: bytes, layout: Layout[R], offset: int, owner: bytes, place:
 def _claims(data: bytes) -> tuple[bytes, int]:
     """Owner and place as a page states them, true or not."""
     return data[OWNER], int.from_bytes(data[PLACE], "little")
-
-
-def _padded(size: int, alignment: int) -> int:
-    return -(-size // alignment) * alignment
-
-
-def read_file(file: str) -> Job[bytes]:
-    """Read a whole file; b"" when there is none."""
-    pieces: list[bytes] = []
-    offset = 0
-    while True:
-        piece: bytes = yield Read(file, offset, READ_SIZE)
-        pieces.append(piece)
-        offset += len(piece)
-        if len(piece) < READ_SIZE:
-            return b"".join(pieces)

@@ -18,8 +18,8 @@ from trio_pb.core.recovery import Recovered, recover
 from trio_pb.errors import RemoteProtocolError, StorageError
 from trio_pb.storage import identity as identity_file
 from trio_pb.storage import journal, proofs, superblock
-from trio_pb.storage.disk import Job, ListFiles, Read
-from trio_pb.storage.extents import Layout, PageState, extents, judge_page, read_file
+from trio_pb.storage.disk import Job, ListFiles, Read, read_file
+from trio_pb.storage.extents import Layout, PageState, extents, judge_page
 from trio_pb.storage.identity import IDENTITY_FILE, Identity, read_identity
 from trio_pb.storage.inspect_checkpoints import CheckpointSurvey, survey_checkpoints
 from trio_pb.storage.journal import LOG_FOLDER, SPARE_FILE, Segment, read_record

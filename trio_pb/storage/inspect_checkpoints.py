@@ -22,8 +22,8 @@ from trio_pb.core.manifest import (
 from trio_pb.core.messages import CheckpointId
 from trio_pb.errors import RemoteProtocolError
 from trio_pb.storage import packs
-from trio_pb.storage.disk import Job, ListFiles
-from trio_pb.storage.extents import Layout, PageState, extents, read_file
+from trio_pb.storage.disk import Job, ListFiles, read_file
+from trio_pb.storage.extents import Layout, PageState, extents
 from trio_pb.storage.packs import CHECKPOINT_FOLDER, Pack
 from trio_pb.storage.page import Page
 

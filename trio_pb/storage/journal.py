@@ -15,8 +15,8 @@ from typing import NamedTuple
 from trio_pb.core.durable import RecordHeader
 from trio_pb.core.prepare import CHECKSUM_SIZE, HEADER_SIZE_MAX, Prepare, PrepareId, checksum_of, parse_header
 from trio_pb.errors import DiskFullError, RemoteProtocolError
-from trio_pb.storage.disk import Allocate, Flush, Job, ListFiles, Read, Remove, Rename, Write
-from trio_pb.storage.page import PAGE_HEAD_SIZE, open_page, seal_page
+from trio_pb.storage.disk import Allocate, Flush, Job, ListFiles, Read, Remove, Rename, Write, read_file
+from trio_pb.storage.page import PAGE_HEAD_SIZE, open_page, padded, seal_page
 
 __all__ = ["LOG_FOLDER", "SEGMENT_SIZE", "Journal", "Record", "Segment", "encode_record", "read_record", "scan_segment"]
 
@@ -84,7 +84,7 @@ class Location(NamedTuple):
 
 def record_size(prepare: Prepare) -> int:
     """Bytes that the record takes up on disk."""
-    return _padded(RECORD_HEAD_SIZE + len(prepare.payload))
+    return padded(RECORD_HEAD_SIZE + len(prepare.payload), RECORD_ALIGNMENT)
 
 
 def encode_record(prepare: Prepare, nonce: bytes, offset: int) -> bytes:
@@ -112,7 +112,7 @@ def read_record(data: bytes, nonce: bytes, offset: int, start: int = 0) -> Recor
     payload = data[start + RECORD_HEAD_SIZE : start + size]
     if len(payload) != payload_size or checksum_of(payload) != digest:
         return None
-    return Record(offset, _padded(size), prepare.with_payload(payload))
+    return Record(offset, padded(size, RECORD_ALIGNMENT), prepare.with_payload(payload))
 
 
 def _holds_record(data: bytes, nonce: bytes, prepare_id: PrepareId, location: Location, start: int) -> bool:
@@ -162,7 +162,7 @@ class Journal:
         self._spare: Segment | None = None  # Zero-filled and ready to follow the current one.
         self._spare_filled = 0  # Bytes of the spare file that are zero-filled, while there is no `_spare`.
         self._last_number = 0  # Highest segment number in use.
-        self._slice_size = _padded(segment_size // SPARE_SLICES)
+        self._slice_size = padded(segment_size // SPARE_SLICES, RECORD_ALIGNMENT)
 
     @property
     def spare_is_due(self) -> bool:
@@ -197,7 +197,7 @@ class Journal:
         names: tuple[str, ...] = yield ListFiles(LOG_FOLDER)
         found: list[RecordHeader] = []
         for segment in sorted(segment for name in names if (segment := _parse_name(name)) is not None):
-            data = yield from self._read_segment(segment)
+            data = yield from read_file(segment.file)
             self._tops[segment] = 0
             for record in scan_segment(data, segment.nonce(self._incarnation)):
                 prepare = record.prepare
@@ -386,16 +386,6 @@ class Journal:
             yield Write(self._current.file, start, b"".join(joined))
             yield Flush(self._current.file)
 
-    def _read_segment(self, segment: Segment) -> Job[bytes]:
-        pieces: list[bytes] = []
-        offset = 0
-        while True:
-            piece: bytes = yield Read(segment.file, offset, self._segment_size)
-            pieces.append(piece)
-            offset += len(piece)
-            if len(piece) < self._segment_size:
-                return b"".join(pieces)
-
 
 def _parse_name(name: str) -> Segment | None:
     match = _SEGMENT_NAME.fullmatch(name)
@@ -407,7 +397,3 @@ def _parse_name(name: str) -> Segment | None:
 
 def _is_blank(data: bytes) -> bool:
     return all(data.startswith(_ZEROS[: len(data) - offset], offset) for offset in range(0, len(data), len(_ZEROS)))
-
-
-def _padded(size: int) -> int:
-    return -(-size // RECORD_ALIGNMENT) * RECORD_ALIGNMENT

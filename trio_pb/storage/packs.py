@@ -11,7 +11,7 @@ order. So of all that is found after a crash only the newest batch may never hav
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from typing import NamedTuple
 from trio_pb.core.manifest import CHUNK_DIGEST_SIZE, CHUNK_SIZE_MAX, chunk_digest
 from trio_pb.core.prepare import CHECKSUM_SIZE
 from trio_pb.errors import DiskFullError
-from trio_pb.storage.disk import Flush, Job, ListFiles, Read, Remove, Write
-from trio_pb.storage.page import PAGE_HEAD_SIZE, open_page, seal_page
+from trio_pb.storage.disk import Flush, Job, ListFiles, Read, Remove, Write, read_file
+from trio_pb.storage.page import PAGE_HEAD_SIZE, open_page, padded, seal_page
 
 __all__ = ["CHECKPOINT_FOLDER", "PACK_SIZE", "Location", "Pack", "PackWriter", "Packs"]
 
@@ -89,7 +89,7 @@ class _Contents:
 
 def record_size(size: int) -> int:
     """Bytes that the record of a chunk of `size` bytes takes up."""
-    return _padded(RECORD_HEAD_SIZE + size, RECORD_ALIGNMENT)
+    return padded(RECORD_HEAD_SIZE + size, RECORD_ALIGNMENT)
 
 
 def encode_record(digest: bytes, chunk: bytes, *, nonce: bytes, offset: int, sequence: int) -> bytes:
@@ -163,7 +163,7 @@ class Packs:
         """
         names: tuple[str, ...] = yield ListFiles(CHECKPOINT_FOLDER)
         for pack in sorted(Pack(int(name)) for name in names if _PACK_NAME.fullmatch(name)):
-            data = yield from self._read_file(pack)
+            data = yield from read_file(pack.file)
             self._packs[pack] = _Contents(len(data))
             for offset, record in scan_pack(data, pack.nonce(self._incarnation)):
                 known = self._bag.get(record.digest)
@@ -219,6 +219,15 @@ class Packs:
         """Return what `pack` is needed for if at all, by offset."""
         contents = self._packs.get(pack)
         return [] if contents is None else sorted(contents.chunks.items(), key=lambda item: item[1].offset)
+
+    def digests_in(self, pack: Pack) -> Collection[bytes]:
+        """Return the names of `chunks_in`, in no order."""
+        contents = self._packs.get(pack)
+        return () if contents is None else contents.chunks.keys()
+
+    def has_all(self, digests: Iterable[bytes]) -> bool:
+        """Return whether all of these chunks are here."""
+        return all(map(self._bag.__contains__, digests))
 
     def verify(self, chunks: Sequence[tuple[bytes, Location]]) -> Job[tuple[bytes, ...]]:
         """Read neighbours in one pack once more; those that are damaged leave the bag and are returned (scrub)."""
@@ -279,16 +288,6 @@ class Packs:
             return None
         return record.chunk
 
-    def _read_file(self, pack: Pack) -> Job[bytes]:
-        pieces: list[bytes] = []
-        offset = 0
-        while True:
-            piece: bytes = yield Read(pack.file, offset, self.pack_size)
-            pieces.append(piece)
-            offset += len(piece)
-            if len(piece) < self.pack_size:
-                return b"".join(pieces)
-
 
 class PackWriter:
     """Appends chunks to packs of its own."""
@@ -322,7 +321,7 @@ class PackWriter:
             records.append(encode_record(digest, data, nonce=self._nonce, offset=offset, sequence=sequence))
             locations.append((digest, Location(self._pack, offset, len(data), sequence)))
             offset += len(records[-1])
-        end = _padded(offset, BATCH_ALIGNMENT)
+        end = padded(offset, BATCH_ALIGNMENT)
         yield Write(self._pack.file, self._offset, b"".join(records).ljust(end - self._offset, b"\0"))
         yield Flush(self._pack.file)
         self._offset = end
@@ -340,7 +339,3 @@ class PackWriter:
         if self._pack is not None:
             self._packs.finish_pack(self._pack)
             self._pack = None
-
-
-def _padded(size: int, alignment: int) -> int:
-    return -(-size // alignment) * alignment

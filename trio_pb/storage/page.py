@@ -15,7 +15,7 @@ from typing import NamedTuple
 from trio_pb.core.prepare import CHECKSUM_SIZE, checksum_of
 from trio_pb.errors import DataDirectoryError
 
-__all__ = ["DATA_FORMAT", "PAGE_HEAD_SIZE", "Page", "open_page", "seal_page"]
+__all__ = ["DATA_FORMAT", "PAGE_HEAD_SIZE", "Page", "open_page", "padded", "seal_page"]
 
 DATA_FORMAT = 1  # Of the whole data directory; stated in its identity and in every page.
 
@@ -31,6 +31,11 @@ class Page(NamedTuple):
 
     sequence: int  # Superblock or proof sequence; the op of a record; the size of a chunk.
     body: bytes
+
+
+def padded(size: int, alignment: int) -> int:
+    """Return `size` bytes with what fills them up to a multiple of `alignment`."""
+    return -(-size // alignment) * alignment
 
 
 def seal_page(*, size: int, magic: bytes, owner: bytes, place: int, sequence: int, body: bytes) -> bytes:

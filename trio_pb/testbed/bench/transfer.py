@@ -26,6 +26,7 @@ from trio_pb.core.ports import (
     SyncState,
 )
 from trio_pb.driver.collector import spare_the_loop
+from trio_pb.driver.host import SLICE_BYTES
 from trio_pb.storage.disk import run
 from trio_pb.storage.store import Store
 from trio_pb.storage.work import Completion, Work
@@ -39,7 +40,6 @@ __all__ = ["measure_transfer"]
 RECEIVER = 1
 LACKING = 100  # The receiver lacks one of so many chunks.
 GROUP = 64  # Chunks put at a time.
-SLICE_BYTES = 64 << 10  # As `driver.host` decodes between two turns.
 OPS_AFTER = 256  # Enough to free all of the state that was replaced.
 
 
