@@ -74,7 +74,7 @@ class Location(NamedTuple):
     @property
     def size(self) -> int:
         """Of the record, padded, in bytes."""
-        return _padded(RECORD_HEAD_SIZE + self.payload_size)
+        return padded(RECORD_HEAD_SIZE + self.payload_size, RECORD_ALIGNMENT)
 
     @property
     def end(self) -> int:
