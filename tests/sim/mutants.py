@@ -303,14 +303,14 @@ def _ask_one_by_one(patch: Patch) -> None:
 
 def _lower_the_watermark(patch: Patch) -> None:
     """R-PROOF (T-34): after rot, proofs carry what is readable, not what was acknowledged."""
-    flush: Callable[[persistence.Persistence], None] = vars(persistence.Persistence)["_flush_journal"]
+    flush: Callable[[persistence.Persistence], None] = vars(persistence.Persistence)["flush_journal"]
 
     def mutant(self: persistence.Persistence) -> None:
         insides = vars(self)
         insides["_promised"] = min(insides["_promised"], self.state.log.appended_prefix)
         flush(self)
 
-    patch.setattr(persistence.Persistence, "_flush_journal", mutant)
+    patch.setattr(persistence.Persistence, "flush_journal", mutant)
 
 
 def _number_proofs_from_one(patch: Patch) -> None:
