@@ -574,3 +574,16 @@ def test_9_a_lone_replica_certifies_its_own() -> None:
     for number in range(1, 30):
         a.request(number, session=session)
     assert (certified(a), wal_low(a)) == (24, 17)
+
+
+def test_9_a_lone_replica_certifies_what_it_finds() -> None:
+    """N = 1: it died between its checkpoint and the certificate, and nobody else will say it (else writes end)."""
+    a = primary(voters=1, limits=LIMITS)
+    session = a.register()
+    for number in range(1, 30):
+        a.request(number, session=session)
+    newest = a.disk.superblock.checkpoint
+    assert newest.op == 24
+    a.disk.superblock = attrs.evolve(a.disk.superblock, certified=GENESIS_CHECKPOINT)
+    a.restart()
+    assert a.replica.state.certified == newest

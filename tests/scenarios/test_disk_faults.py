@@ -147,6 +147,26 @@ def test_7_3_amnesiac_comes_back_through_a_primary(lost: str) -> None:
     c.expect_same_state()
 
 
+@pytest.mark.parametrize("lost", ["proofs", "log"])
+def test_7_3_amnesiac_of_an_idle_cluster_is_none_at_its_next_start(lost: str) -> None:
+    """7.3: nothing is written any more, but what it is bound to now: a proof, and a log beside it."""
+    c = Cluster(shape=Shape(limits=Limits(checkpoint_interval_ops=4, wal_ops=16)))
+    b = c.names[1]
+    c.orders(4)
+    while c.replica(b).head % 4:
+        c.order("laptop").expect_reply()
+    c.run_until(lambda: c.replica(b).state.checkpoint.op == c.replica(b).head, "a checkpoint of all")
+    c.crash(b)
+    (c.disk(b).lose_proofs if lost == "proofs" else c.disk(b).lose_log)()
+    c.restart(b)
+    c.run_until(lambda: c.replica(b).status is Status.NORMAL, "the amnesiac to come back")
+    c.run_for(10)
+    c.crash(b)
+    c.restart(b)
+    assert c.replica(b).status is Status.NORMAL
+    c.expect_same_state()
+
+
 def test_7_3_amnesiac_does_not_help_to_elect() -> None:
     """7.3: with the primary gone, an amnesiac and one other are no quorum: something it forgot might be lost."""
     c = Cluster()

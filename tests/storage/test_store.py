@@ -6,14 +6,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.choices import Choices
+from sim.disk import FakeDisk, Place
 from tests.storage.crash_disk import CrashDisk, PowerCutError, Survival, survivals
-from tests.storage.fixtures import SEGMENT_SIZE, append, chain, formatted, image, opened, proof_for
-from trio_pb.core.ports import Start, SuperblockDone, SuperblockWrite, WalAppend, WalDone, WalRead, WalReadDone
+from tests.storage.fixtures import (
+    CLUSTER,
+    INCARNATION,
+    SEGMENT_SIZE,
+    append,
+    chain,
+    formatted,
+    image,
+    opened,
+    proof_for,
+)
+from trio_pb.core.ports import (
+    Space,
+    SpaceCheck,
+    Start,
+    SuperblockDone,
+    SuperblockWrite,
+    WalAppend,
+    WalDone,
+    WalRead,
+    WalReadDone,
+)
 from trio_pb.core.prepare import PrepareId
 from trio_pb.errors import StorageError
-from trio_pb.storage.disk import Flush, Write, run
+from trio_pb.storage.disk import Flush, Job, Write, run
 from trio_pb.storage.journal import SPARE_FILE, Segment
-from trio_pb.storage.store import READ_BYTES_PER_JOB, Store
+from trio_pb.storage.store import READ_BYTES_PER_JOB, Store, format_directory
 from trio_pb.storage.work import Completion
 
 PREPARES = chain(12)
@@ -148,7 +170,12 @@ def test_opening_heals_the_superblock_before_any_other_write() -> None:
     disk = disk.after_power_cut(lambda index: index % 2 == 0)
     opened(disk)
     writes = [step for step in disk.steps if not hasattr(step, "size") and not hasattr(step, "folder")]
-    others = [index for index, step in enumerate(writes) if getattr(step, "file", "") != "superblock"]
+    # The log's flushes change no byte of it, and a record binds nobody without a proof.
+    others = [
+        index
+        for index, step in enumerate(writes)
+        if getattr(step, "file", "") != "superblock" and not (isinstance(step, Flush) and step.file.startswith("log/"))
+    ]
     healed = [index for index, step in enumerate(writes) if getattr(step, "file", "") == "superblock"]
     assert max(healed) < min(others)
     assert isinstance(writes[max(healed)], Flush)
@@ -167,6 +194,72 @@ def test_files_that_are_lost_show_as_amnesia() -> None:
     store.put(append(PREPARES[0]))
     finish(store, disk)
     assert opened(disk)[1].scan.has_log
+
+
+def test_log_that_was_lost_is_one_again_with_the_next_proof() -> None:
+    """What its replica is bound to then, the proof says: the next start must not find an amnesiac once more."""
+    disk = formatted()
+    del disk.cache[Segment(1, 0).file]
+    store, _ = opened(disk)
+    assert not opened(disk)[1].scan.has_log
+    store.put(WalAppend(1, (), proof_for(PREPARES[0])))
+    disk.steps.clear()
+    assert finish(store, disk) == [WalDone(1)]
+    assert [step.file for step in disk.steps if isinstance(step, Flush)][-1] == "proofs"
+    assert opened(disk)[1].scan.has_log
+
+
+def test_lost_log_waits_for_room_before_anything_is_proven() -> None:
+    """A proof beside no log would be of no use: it is written when there is room for both."""
+    disk = formatted()
+    del disk.cache[Segment(1, 0).file]
+    store, _ = opened(disk)
+    disk.full_from = disk.growths
+    store.put(WalAppend(1, (), proof_for(PREPARES[0])))
+    assert finish(store, disk) == [Space(is_full=True)]
+    assert not opened(disk)[1].scan.has_log
+    disk.full_from = None
+    store.put(SpaceCheck())
+    assert WalDone(1) in finish(store, disk)
+    assert opened(disk)[1].scan.has_log
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_record_that_only_a_cache_holds_is_not_found(*, fails: bool) -> None:
+    """A copy of an acknowledged record that was written and not flushed is durable when found, or not found (T-12)."""
+    disk = FakeDisk(0, Choices(0, {}))
+    run(
+        disk,
+        format_directory(
+            cluster=CLUSTER, replica=0, incarnation=INCARNATION, voters=(0, 1, 2), segment_size=SEGMENT_SIZE
+        ),
+    )
+    store, _ = opened(disk)
+    disk.divert = lambda _: Place(None, 0)  # The record of op 1 is lost; its proof says that it was acknowledged.
+    run(disk, job_for(store, append(PREPARES[0], proven=False)))
+    disk.divert = None
+    run(disk, job_for(store, WalAppend(2, (), proof_for(PREPARES[0]))))
+    again = job_for(store, append(PREPARES[0], proven=False))
+    if fails:
+        disk.fail_after = 1  # The flush: the cache shows the record as clean from then on.
+        with pytest.raises(StorageError):
+            run(disk, again)
+    else:
+        disk.do(next(again))  # The write, and no flush.
+    disk.crash_process()
+    found = opened(disk)[1].scan
+    assert found.proof == proof_for(PREPARES[0])
+    assert bool(found.records) is not fails
+    disk.cut_power()
+    assert opened(disk)[1].scan.records == found.records
+
+
+def job_for(store: Store, work: WalAppend) -> Job[tuple[Completion, ...]]:
+    """Return the job that an append becomes."""
+    store.put(work)
+    job = store.take()
+    assert job is not None
+    return job
 
 
 class Promises:

@@ -58,7 +58,7 @@ class Checkpoints:
         self._kept = [state.certified] if state.certified.op else []
         if state.checkpoint.op:
             self._kept.append(state.checkpoint)
-            self._adverts.note(state.replica, state.checkpoint)
+            self.note_advert(state.replica, state.checkpoint)  # Alone we certify it: nobody else will say it.
 
     # --- Freezing -------------------------------------------------------------------------------------
 

@@ -46,7 +46,8 @@ class Persistence:
         self._vouched = 0  # What R-ACK allows, as far as it depends on storage: proven, or needing no proof.
         self._promised = 0  # Highest watermark of any proof of this lineage, written or on its way.
         self._is_proof_due = False  # A proof must be written even if the watermark stays.
-        self._lacks_proof = False  # None, or a damaged one, is on disk: the next restart might find an amnesiac.
+        # None, or a damaged one, is on disk, or no log beside it: the next restart might find an amnesiac.
+        self._lacks_proof = False
         self.image: Superblock | None = None  # As it shall be.
         self.durable: Superblock | None = None  # As it is.
         self._image_sequence = 0

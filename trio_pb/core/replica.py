@@ -334,7 +334,8 @@ class Replica:
         state.log = recovered.log
         state.commit_known = recovered.commit_known
         state.commit_max = recovered.commit_max
-        self.persistence.open(superblock, recovered.proven, has_proof=start.scan.proof is not None)
+        has_proof = start.scan.proof is not None and start.scan.has_log
+        self.persistence.open(superblock, recovered.proven, has_proof=has_proof)
         self.persistence.change(boot=state.boot)
         self._load_state(start, is_lost=recovered.is_state_lost)
         self.checkpoints.start()

@@ -119,12 +119,12 @@ class Disk(Protocol):
         ...
 
 
-def read_file(file: str) -> Job[bytes]:
+def read_file(file: str, *, is_from_device: bool = False) -> Job[bytes]:
     """Read a whole file; b"" when there is none."""
     pieces: list[bytes] = []
     offset = 0
     while True:
-        piece: bytes = yield Read(file, offset, READ_SIZE)
+        piece: bytes = yield Read(file, offset, READ_SIZE, is_from_device)
         pieces.append(piece)
         offset += len(piece)
         if len(piece) < READ_SIZE:

@@ -188,6 +188,17 @@ class Journal:
         """Appends will need a next segment that does not exist yet. A lost log does not want one."""
         return self._spare is None and self._current is not None
 
+    def settle(self) -> Job[None]:
+        """Flush all segments, so that none has anything that only a cache holds when `scan` reads it.
+
+        A copy of an acknowledged record, fetched from a peer, may have been written and not flushed when the
+        process died, and after a flush that failed the cache shows it as clean. Read from there it would pass
+        for durable, since the proof of that op was written long ago.
+        """
+        names: tuple[str, ...] = yield ListFiles(LOG_FOLDER)
+        for segment in sorted(segment for name in names if (segment := _parse_name(name)) is not None):
+            yield Flush(segment.file)
+
     def scan(self) -> Job[tuple[bool, tuple[RecordHeader, ...]]]:
         """Read all segments; returns whether there is any, and the headers of all intact records.
 
@@ -197,7 +208,7 @@ class Journal:
         names: tuple[str, ...] = yield ListFiles(LOG_FOLDER)
         found: list[RecordHeader] = []
         for segment in sorted(segment for name in names if (segment := _parse_name(name)) is not None):
-            data = yield from read_file(segment.file)
+            data = yield from read_file(segment.file, is_from_device=True)
             self._tops[segment] = 0
             for record in scan_segment(data, segment.nonce(self._incarnation)):
                 prepare = record.prepare
@@ -217,7 +228,19 @@ class Journal:
             self._last_number = max(segment.number for segment in self._tops)
             yield from self._begin_boot(self._blank)
         # With no segment at all the log is lost, and stays so (amnesia, PROTOCOL 7.1 step 2) until the
-        # core appends again: a fresh empty segment would make the loss invisible to the next boot.
+        # core appends or proves something: a fresh empty segment would hide the loss from the next boot.
+
+    def replace_lost(self) -> Job[bool]:
+        """Begin a log where all of it was lost, before a proof says what this replica is bound to now.
+
+        Returns whether there is a log: False where there is no room for one.
+        """
+        try:
+            if not self._tops:
+                yield from self._next_segment(0)
+        except DiskFullError:
+            return False
+        return True
 
     def append(self, prepares: Sequence[Prepare]) -> Job[int]:
         """Write the records in order, consecutive ones as one, and flush (R-STORE 1 and 2).

@@ -139,9 +139,9 @@ class Store:
         """Look, heal, begin this boot; returns the core's first input.
 
         Raises:
-            DataDirectoryError, StorageError: as `look`. Nothing was touched.
+            DataDirectoryError, StorageError: as `look`. Nothing was touched. Or a flush of the log failed.
         """
-        start = yield from self.look(machine)
+        start = yield from self._look(machine, settle=True)
         parts, image = self._parts, start.superblock
         assert parts is not None
         # Nothing was written so far: a page of a newer format anywhere leaves all as it is. From here on
@@ -167,6 +167,9 @@ class Store:
             DataDirectoryError: the directory is not one of ours, or newer. Nothing was touched.
             StorageError: the disk is lost, or its parts belong to different replicas. Nothing was touched.
         """
+        return (yield from self._look(machine, settle=False))
+
+    def _look(self, machine: Restorable | None, *, settle: bool) -> Job[Start]:
         assert self._parts is None, "a store is opened once"
         identity = yield from read_identity()
         superblock = SuperblockFile(identity.incarnation)
@@ -183,6 +186,8 @@ class Store:
             )
         parts = self._parts = self._join(identity, superblock)
         proof = yield from parts.proofs.read()
+        if settle:
+            yield from parts.journal.settle()
         has_log, records = yield from parts.journal.scan()
         yield from parts.packs.scan()
         state = yield from _load(parts.checkpoints, image, machine)
@@ -295,9 +300,13 @@ class Store:
             yield from self._extend_spare(parts.journal)
 
     def _append(self, parts: _Parts, appends: list[WalAppend]) -> Job[None]:
-        count = yield from parts.journal.append([prepare for append in appends for prepare in append.prepares])
+        has_room = True
+        if any(append.proof is not None for append in appends):
+            has_room = yield from parts.journal.replace_lost()
+        prepares = [prepare for append in appends for prepare in append.prepares]
+        count = (yield from parts.journal.append(prepares)) if has_room else 0
         durable: list[WalAppend] = []
-        for append in appends:
+        for append in appends if has_room else ():
             count -= len(append.prepares)
             if count < 0:
                 break
