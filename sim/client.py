@@ -60,16 +60,17 @@ class ClientWorld(Protocol):
 
 
 class SimClient:
-    """One client process. It never dies; its connections do."""
+    """One client, over all its processes: a new one knows nothing of what the last one waited for."""
 
     def __init__(self, world: ClientWorld, node: int, name: str, addresses: tuple[str, ...]) -> None:
         self.world = world
         self.node = node
         self.name = name
-        identity = blake2b(repr((world.choices.seed, name)).encode(), digest_size=16).digest()
-        options = attrs.evolve(world.shape.client_options, cluster=world.cluster_id, seed=world.choices.seed & 0xFFFF)
-        self.machine = ClusterClient(addresses, identity, options)
+        self._lives = 0
+        self._known = addresses
+        self.machine = self._new_machine()
         self.on_completed: Callable[[Operation], None] = lambda _operation: None
+        self.on_abandoned: Callable[[Operation], None] = lambda _operation: None
         self.pending: dict[int, Operation] = {}
         self._connections: dict[str, int] = {}  # Address -> connection, asked for or up.
         self._addresses: dict[int, str] = {}  # The other way round.
@@ -89,6 +90,21 @@ class SimClient:
             )
         else:
             self._step(Submit(operation.token, operation.code, operation.body, deadline_ms))
+
+    def crash(self) -> None:
+        """Die and start anew: nobody will hear what became of the operations under way."""
+        world = self.world
+        for address, connection in self._connections.items():
+            world.close_stream(self.node, world.replica_at(address), connection)
+        self._connections.clear()
+        self._addresses.clear()
+        self._wake_at = None
+        abandoned, self.pending = self.pending, {}
+        self._lives += 1
+        self.machine = self._new_machine()
+        for operation in abandoned.values():
+            world.history.abandon()
+            self.on_abandoned(operation)
 
     # --- The network's side ---------------------------------------------------------------------
 
@@ -115,6 +131,13 @@ class SimClient:
             self._step(Received(address, payload.envelope, message))
 
     # --- Inside ---------------------------------------------------------------------------------
+
+    def _new_machine(self) -> ClusterClient:
+        world = self.world
+        life: tuple[int, ...] = (self._lives,) if self._lives else ()
+        identity = blake2b(repr((world.choices.seed, self.name, *life)).encode(), digest_size=16).digest()
+        options = attrs.evolve(world.shape.client_options, cluster=world.cluster_id, seed=world.choices.seed & 0xFFFF)
+        return ClusterClient(self._known, identity, options)
 
     def _wake(self, time: int) -> None:
         if self._wake_at == time:

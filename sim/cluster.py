@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
+from typing import TypeVar
 
 from sim.choices import Choices
 from sim.client import SimClient
@@ -33,6 +34,8 @@ from trio_pb.storage.disk import run
 from trio_pb.storage.store import Store, format_directory
 
 __all__ = ["SimCluster", "all_oracles"]
+
+AnyClient = TypeVar("AnyClient", bound=SimClient)
 
 TRACE_KEPT = 4000  # Newest events kept for a failure's story.
 
@@ -95,6 +98,7 @@ class SimCluster:
             codec=shape.codec,
             arrive=self._arrive,
             broken=self._stream_broken,
+            late=self._arrive_late,
             troubled=shape.faults.troubles_links,
         )
         disks = [self._formatted_disk(number) for number in range(shape.replicas)]
@@ -127,9 +131,13 @@ class SimCluster:
 
     def add_client(self) -> SimClient:
         """One more client, which knows the address of every replica."""
+        return self.add_client_of(SimClient)
+
+    def add_client_of(self, kind: type[AnyClient]) -> AnyClient:
+        """One more client of some kind."""
         index = len(self.clients)
         addresses = tuple(address_of(number) for number in range(self.shape.replicas))
-        client = SimClient(self, CLIENT_NODES + index, f"C{index}", addresses)
+        client = kind(self, CLIENT_NODES + index, f"C{index}", addresses)
         self.clients.append(client)
         return client
 
@@ -257,6 +265,13 @@ class SimCluster:
         client, replica = (source, destination) if source >= CLIENT_NODES else (destination, source)
         self.replicas[replica].lose_connection(connection)
         self._client(client).disconnected(connection)
+
+    def _arrive_late(self, destination: int, payload: Payload) -> None:
+        """A frame of a connection that its client gave up already: nobody is there to hear the answer."""
+        replica = self.replicas[destination]
+        message = payload.message
+        if replica.core is not None and isinstance(message, ClientMessage):
+            replica.hear_client(payload.connection, message)
 
     # --- Deliveries ---------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ counted as, and what they bring about in the protocol; a sweep of a few hundred 
 from __future__ import annotations
 
 from sim.ambushes import AMBUSHES
+from sim.client_faults import CLIENT_FAULTS
 from sim.clocks import CLOCKS
 from sim.congestion import CONGESTION
 from sim.disk_faults import DISK_FAULTS
@@ -24,6 +25,7 @@ FAULTS: dict[Family, tuple[str, ...]] = {
         *("messages clogged", "messages overflowed", "messages reset", "messages cut short", *PARTITIONS, *CONGESTION),
     ),
     Family.PROCESS: (*PROCESSES, "fatal identity_refused"),
+    Family.CLIENT: CLIENT_FAULTS,
     Family.CLOCK: CLOCKS,
     Family.DISK: DISK_FAULTS,
     Family.MEMORY: ("flip", "diverged"),

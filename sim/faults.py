@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sim.ambushes import Ambushes
 from sim.choices import Key
+from sim.client_faults import ClientFaults
 from sim.clocks import Clocks
 from sim.cluster import SimCluster
 from sim.congestion import Congestion
@@ -31,6 +32,7 @@ class FaultInjector:
         self._disks = DiskFaults(cluster, self._note, lambda: self.is_healed)
         self._processes = Processes(cluster, self._note, lambda: self.is_healed, self._victim, self._disks.expendable)
         self._partitions = Partitions(cluster, self._note, lambda: self.is_healed, self._victim)
+        self._clients = ClientFaults(cluster, self._note, lambda: self.is_healed)
         self._clocks = Clocks(cluster, self._note, lambda: self.is_healed, self._victim)
         self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
         # (operations ended, number, act, its index), the next one last.
@@ -50,6 +52,7 @@ class FaultInjector:
             *self._partitions.plan(),
             *self._congestion.plan(),
             *self._clocks.plan(),
+            *self._clients.plan(),
             *self._disks.plan(),
         ):
             for index in range(count):
@@ -77,6 +80,7 @@ class FaultInjector:
         self.cluster.network.heal()
         self._disks.heal()
         self._clocks.heal()
+        self._clients.heal()
         self._processes.heal()
 
     def _demand_stability(self) -> None:

@@ -42,13 +42,17 @@ class NetworkFaults:
     duplication: float = 0.0
     spike: float = 0.0  # Messages that take up to `spike_max` longer, and so arrive late and out of order.
     spike_max: int = 1_000_000
+    lateness: float = 0.0  # Of the frames with which a client connection breaks: they arrive after all, up to
+    # `spike_max` later, when the client has given up the connection.
     corruption: float = 0.0  # Frames of which some bytes change on the way; only where bytes are sent.
     bytes_per_second: int = 0  # What one link carries; 0: as much as is sent.
     queue_bytes: int = 0  # What waits for a narrow link; more is dropped.
 
     def healed(self) -> NetworkFaults:
         """The same latencies without faults."""
-        return attrs.evolve(self, loss=0.0, duplication=0.0, spike=0.0, corruption=0.0, bytes_per_second=0)
+        return attrs.evolve(
+            self, loss=0.0, duplication=0.0, spike=0.0, lateness=0.0, corruption=0.0, bytes_per_second=0
+        )
 
 
 class Payload:
@@ -92,21 +96,33 @@ class Network:
         codec: bool,
         arrive: Callable[[int, int, Payload], None],
         broken: Callable[[int, int, int], None],
+        late: Callable[[int, Payload], None] | None = None,
         troubled: bool = False,
     ) -> None:
         """`arrive(source, destination, payload)` takes deliveries, `broken(source, destination, connection)` the news
-        that a client connection was lost; `codec` sends bytes, not objects; `troubled` links may clog and be reset.
+        that a client connection was lost, `late(destination, payload)` what a client sent on a connection that it
+        has given up; `codec` sends bytes, not objects; `troubled` links may clog and be reset.
         """  # noqa: D205
         self.faults = faults
         self.rules: list[DropRule] = []
         self.blocked: set[tuple[int, int]] = set()
-        self.counts = {"sent": 0, "lost": 0, "duplicated": 0, "spiked": 0, "blocked": 0, "corrupted": 0, "cut short": 0}
+        self.counts = {
+            "sent": 0,
+            "lost": 0,
+            "duplicated": 0,
+            "spiked": 0,
+            "blocked": 0,
+            "corrupted": 0,
+            "cut short": 0,
+            "late": 0,
+        }
         self._choices = choices
         self._scheduler = scheduler
         self._cluster = cluster
         self._codec = codec
         self._arrive = arrive
         self._broken = broken
+        self._late = late
         self._attempts: dict[Key, int] = {}
         self._stream_ends: dict[tuple[int, int, int], int] = {}  # Last arrival on a client stream.
         self._torn: set[int] = set()  # Connections that lost a frame in a partition.
@@ -209,7 +225,10 @@ class Network:
         if is_broken or payload.connection in self._torn:
             self._torn.discard(payload.connection)
             self.counts["lost"] += 1
-            self._cut_short(payload)
+            if faults.lateness and self._choices.flag(("late", *key), faults.lateness):
+                self._be_late(arrival, key, destination, payload)
+            else:
+                self._cut_short(payload)
             self._scheduler.at(arrival, self._broken, source, destination, payload.connection)
             return
         if self._codec:
@@ -218,6 +237,13 @@ class Network:
             self._scheduler.at(arrival, self._deliver, source, destination, payload)
         else:
             self.links.start(arrival, (source, destination), payload)
+
+    def _be_late(self, arrival: int, key: Key, destination: int, payload: Payload) -> None:
+        """A frame waits in a machine while its connection ends at the other: it is read after the next one was made."""
+        if self._late is not None and destination < CLIENT_NODES:
+            self.counts["late"] += 1
+            later = self._choices.bits(("how late", *key)) % self.faults.spike_max
+            self._scheduler.at(arrival + later, self._late, destination, payload)
 
     def _key_of(self, kind: str, source: int, destination: int, payload: Payload) -> Key:
         message = payload.message

@@ -46,6 +46,7 @@ class Family(Enum):
     PROCESS = "process"
     DISK = "disk"
     CLOCK = "clock"
+    CLIENT = "client"
     MEMORY = "memory"
     AMBUSH = "ambush"
 
@@ -240,6 +241,7 @@ def _draw_network(draw: _Draw, hurry: int, *, codec: bool) -> NetworkFaults:
         duplication=some("duplication", 0.3, 2, 10, 30),
         spike=some("spike", 0.3, 2, 5, 15),
         spike_max=draw.one_of("spike max", 300, 1000, 3000) * MS // hurry,
+        lateness=0.5 if draw.has(Family.CLIENT, "lateness exists", 0.5) else 0.0,
         corruption=some("corruption", 0.5, 1, 3, 10) if codec else 0.0,
         bytes_per_second=draw.one_of("bandwidth", 128, 32, 8) * KIB if narrow else 0,
         queue_bytes=draw.one_of("link queue", 4, 1, 16) * KIB,
@@ -268,6 +270,7 @@ def _draw_workload(draw: _Draw, clients: int, hurry: int) -> WorkloadPlan:
         scans=draw.one_of("scans", 0, 2, 5) / 100,
         overwrites=draw.one_of("overwrites", 0, 0, 50) / 100,
         keys=draw.one_of("keys", 0, 50) / 100,
+        is_open=draw.exists("open arrivals", 0.12),
         deadline_ms=draw.one_of("deadline", 600_000, 600_000, 600_000, 1000),
     )
 
@@ -310,6 +313,9 @@ def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: Disk
         restart_loops=some(Family.PROCESS, "restart loops", 0.12, 1, 2),
         slow_nodes=some(Family.PROCESS, "slow nodes", 0.12, 1, 3),
         wipes=some(Family.PROCESS, "wipes", 0.08, 1) if replicas > 2 else 0,
+        client_crashes=some(Family.CLIENT, "client crashes", 0.15, 1, 3),
+        client_returns=some(Family.CLIENT, "client returns", 0.12, 6, 3, 12),
+        odd_requests=some(Family.CLIENT, "odd requests", 0.1, 3, 1),
         clock_jumps=some(Family.CLOCK, "clock jumps", 0.15, 1, 3),
         clock_drifts=some(Family.CLOCK, "clock drifts", 0.1, 1, 2),
         clock_freezes=some(Family.CLOCK, "clock freezes", 0.1, 1, 2),
@@ -332,7 +338,7 @@ DEFAULT_PROFILE = "all"
 FAMILIES: Mapping[str, frozenset[Family]] = MappingProxyType(
     {
         DEFAULT_PROFILE: EVERYTHING,
-        "network": frozenset({Family.NETWORK}),
+        "network": frozenset({Family.NETWORK, Family.CLIENT}),
         "storage": frozenset({Family.DISK, Family.PROCESS}),
         "crash": frozenset({Family.PROCESS}),
         "clock": frozenset({Family.CLOCK, Family.PROCESS}),

@@ -27,7 +27,8 @@ class WorkloadPlan:
 
     operations: int = 0  # Per client.
     in_flight: int = 1  # Operations of one client at once.
-    think_mean: int = 20_000  # Microseconds between the end of one and the start of the next.
+    think_mean: int = 20_000  # Microseconds between the end of one and the start of the next, or between two starts.
+    is_open: bool = False  # Operations come at their times, however many are under way.
     customers: int = 4  # Shared by all clients when `shared`, else this many each.
     shared: bool = False
     reads: float = 0.2
@@ -78,6 +79,9 @@ class FaultPlan:
     clock_jumps: int = 0  # Of wall clocks, forward or back.
     clock_drifts: int = 0
     clock_freezes: int = 0
+    client_crashes: int = 0
+    client_returns: int = 0  # Of one client that knows its session of before.
+    odd_requests: int = 0  # Of one client that talks nonsense.
     down_mean: int = 300_000
     pause_mean: int = 400_000
     partition_mean: int = 700_000

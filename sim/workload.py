@@ -89,6 +89,11 @@ class History:
             self.heard = max(self.heard, operation.op)
         self.on_end()
 
+    def abandon(self) -> None:
+        """Whoever waited for an operation is dead: its outcome stays unknown."""
+        self.ended += 1
+        self.on_end()
+
     @property
     def succeeded(self) -> int:
         """Operations with an answer."""
@@ -110,6 +115,7 @@ class Workload:
         self._made = 0
         self._orders: dict[int, int] = {}  # Customer -> last order number used.
         client.on_completed = self._on_completed
+        client.on_abandoned = self._go_on
 
     @property
     def is_done(self) -> bool:
@@ -117,7 +123,14 @@ class Workload:
         return self.remaining == 0 and not self.client.pending
 
     def start(self) -> None:
-        """Begin the first operations."""
+        """Begin the first operations, or let all of them come when their time is there."""
+        if self.plan.is_open:
+            at = 0
+            for arrival in range(self.remaining):
+                bits = self._choices.bits(("arrival", self._index, arrival))
+                at += latency_of(bits, 0, max(self.plan.think_mean, 1))
+                self._scheduler.after(1000 + at, self._next)
+            return
         for lane in range(min(self.plan.in_flight, self.remaining)):
             self._scheduler.after(1000 + lane, self._next)
 
@@ -135,8 +148,13 @@ class Workload:
                 )
             )
             return
-        think = latency_of(self._choices.bits(("think", self._index, self._made)), 0, self.plan.think_mean)
-        self._scheduler.after(think, self._next)
+        self._go_on(operation)
+
+    def _go_on(self, _: Operation) -> None:
+        """The next one, after a while: a new call does not wait for the end of another where arrivals are open."""
+        if not self.plan.is_open:
+            think = latency_of(self._choices.bits(("think", self._index, self._made)), 0, self.plan.think_mean)
+            self._scheduler.after(think, self._next)
 
     def _token(self) -> int:
         self._made += 1

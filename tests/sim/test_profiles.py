@@ -17,6 +17,7 @@ SEEDS = range(150)
 BENIGN = FaultPlan()
 NETWORK = ("loss", "duplication", "spike")
 PROCESS = ("crashes", "power_cuts", "pauses")
+CLIENT = ("client_crashes", "client_returns", "odd_requests")
 DISK = ("rots", "unreadable", "misdirected", "lost_writes", "lost_files", "io_errors", "full_disks", "stalls")
 
 
@@ -32,6 +33,7 @@ def _families_of(shape: Shape) -> set[Family]:
         Family.PROCESS: _exists(getattr(faults, name) for name in PROCESS),
         Family.DISK: _exists([disks.decaying, *(getattr(disks, name) for name in DISK)]),
         Family.CLOCK: shape.clock_spread_ms > 0 or faults.sets_clocks,
+        Family.CLIENT: _exists([shape.network.lateness, *(getattr(faults, name) for name in CLIENT)]),
         Family.MEMORY: faults.flips > 0,
         Family.AMBUSH: faults.ambushes > 0,
     }
