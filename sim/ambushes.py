@@ -186,7 +186,8 @@ class Ambushes:
         return network.blocked - before
 
     def _mend(self, cut: set[tuple[int, int]]) -> None:
-        self._cluster.network.blocked.difference_update(cut)
+        if not self._is_over():  # Else all is mended, and what is cut now is none of ours.
+            self._cluster.network.blocked.difference_update(cut)
 
     def _kill(self, key: Key, replica: SimReplica) -> None:
         if not self._is_over():
@@ -197,7 +198,7 @@ class Ambushes:
         self._later(1 * MS, self._start, replica)
 
     def _start(self, replica: SimReplica) -> None:
-        if not replica.is_up:
+        if not replica.is_up and not replica.is_held:
             replica.start()
 
     def _time(self, key: Key, low: int, mean: int) -> int:

@@ -10,6 +10,7 @@ from sim.ambushes import AMBUSHES
 from sim.client_faults import CLIENT_FAULTS
 from sim.clocks import CLOCKS
 from sim.congestion import CONGESTION
+from sim.cores import CORES
 from sim.disk_faults import DISK_FAULTS
 from sim.partitions import PARTITIONS
 from sim.processes import PROCESSES
@@ -40,4 +41,5 @@ def expected_of(profile: str) -> tuple[str, ...]:
     families = FAMILIES[profile]
     faults = tuple(event for family in Family if family in families for event in FAULTS.get(family, ()))
     rest = RARE if len(families) == len(Family) else () if families else ISOLATED
-    return (*faults, *ALWAYS, *rest)
+    cores = CORES if families else ()
+    return (*faults, *ALWAYS, *cores, *rest)

@@ -162,7 +162,8 @@ class Partitions:
         return made
 
     def _mend(self, links: set[Link]) -> None:
-        self._cluster.network.blocked.difference_update(links)
+        if not self._is_over():  # Else all is mended, and what is cut now is none of ours.
+            self._cluster.network.blocked.difference_update(links)
 
 
 def _between(sources: list[int], destinations: list[int], *, one_way: bool = False) -> set[Link]:

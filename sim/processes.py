@@ -116,7 +116,7 @@ class Processes:
         self._cluster.scheduler.after(delay, self._restart, replica)
 
     def _restart(self, replica: SimReplica) -> None:
-        if replica.is_up or replica.is_stopped:
+        if replica.is_up or replica.is_stopped or replica.is_held:
             return
         if self._loops.get(replica.number):
             self._die_again(replica)

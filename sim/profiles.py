@@ -34,6 +34,7 @@ SCRUBS = ((100, 20), (4, 2, 20))
 AMBUSHED_SHARE = 0.2  # Of the seeds; they meet most of the truncations.
 DECAYING_SHARE = 0.5  # The others have the faults of crashes only (INV-28).
 LARGE_SHARE = 0.06  # Clusters of 6 and 7: each costs as much as several small ones.
+CORE_SHARE = 0.3
 CODEC_SHARE = 1 / 8  # Bytes, not objects: messages take twice the time.
 CODEC_SHARE_FOCUSED = 1 / 3
 FOCUSED = 1.6  # How much more often a fault exists where other families do not.
@@ -134,7 +135,11 @@ def draw_ambushed(choices: Choices) -> Shape:
         ),
         disk=_disk(draw.one_of("slow disk", 1, 1, 10)),
         faults=FaultPlan(
-            duration=30_000 * MS, follow_work=True, ambushes=8, down_mean=draw.one_of("down", 1, 300) * MS
+            duration=30_000 * MS,
+            core_share=CORE_SHARE,
+            follow_work=True,
+            ambushes=8,
+            down_mean=draw.one_of("down", 1, 300) * MS,
         ),
     )
 
@@ -304,6 +309,7 @@ def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: Disk
     follow_work = draw.exists("follow work", 2 / 3)
     return FaultPlan(
         duration=draw.one_of("duration", 1000, 2000, 3000) * MS // hurry * (8 if follow_work else 1),
+        core_share=CORE_SHARE,
         follow_work=follow_work,
         crashes=some(Family.PROCESS, "crashes", 0.6, 1, 2, 4, 8),
         power_cuts=some(Family.PROCESS, "power cuts", 0.2, 1, 2),

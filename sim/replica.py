@@ -130,6 +130,7 @@ class SimReplica:
         self.options = options
         self.is_up = False  # The process runs; storage may still be opening.
         self.is_paused = False
+        self.is_held = False  # Nothing starts it, or lets it go on, for the time being.
         self.is_stopped = False  # It stopped for good, as it should: an operator must replace it.
         self.may_stop: set[str] = set()  # Codes of Fatal that are right for it in this run.
         self.is_wiped = False  # Its disk was lost, and formatted anew under the old id: it has no vote any more.
@@ -277,7 +278,7 @@ class SimReplica:
 
     def resume(self) -> None:
         """Go on: hear everything that waited in one step, the time that passed last."""
-        if self.is_paused:
+        if self.is_paused and not self.is_held:
             self.is_paused = False
             step_waits, self._step_waits = self._step_waits, False
             if self.core is not None:

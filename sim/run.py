@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import traceback
 from collections import Counter
+from collections.abc import Callable
 
 import attrs
 
 from sim.choices import Choices
 from sim.cluster import SimCluster
+from sim.cores import choose_core
 from sim.faults import FaultInjector
 from sim.oracles.facts import Violation
 from sim.oracles.linearizability import check_history
@@ -21,12 +23,15 @@ from sim.oracles.liveness import (
     has_converged,
 )
 from sim.oracles.repaired import Repaired
+from sim.replica import SimReplica
 from sim.scheduler import TICK_US
 from sim.shape import Shape
 from sim.workload import Workload
 from trio_pb.core.marks import Mark, take_reached
 
 __all__ = ["Failure", "RunReport", "run_shape"]
+
+CORE_OPERATIONS = 2  # That every client asks of a core.
 
 
 @attrs.frozen
@@ -129,7 +134,34 @@ def _run(cluster: SimCluster) -> None:
     else:  # Quiet is to last, with and without work.
         scheduler.run_until(shape.faults.duration)
     injector.heal()
+    core = choose_core(cluster, shape.faults.core_share, lambda replica: not (replica.is_stopped or replica.is_wiped))
+    if core is not None:
+        core.hold_the_rest()
+        cluster.trace("core healed", *(replica.number for replica in core.healthy))
+        for workload in workloads:
+            workload.more(CORE_OPERATIONS)
+        _demand_progress(cluster, is_done, core.healthy)
+        core.release()
+        injector.heal()
     cluster.trace("healed")
+    # Who lost its disk for good does not come back: it is to be replaced (PROTOCOL 7.6).
+    replicas = [replica for replica in cluster.replicas if not (replica.is_stopped or replica.is_wiped)]
+    _demand_progress(cluster, is_done, replicas)
+    repaired = Repaired(cluster.facts, replicas)
+    cluster.run_until(repaired.is_done, scheduler.now + CONVERGENCE_TICKS * TICK_US)
+    repaired.demand()
+    cluster.watch.end()
+    check_history(cluster.facts, cluster.history, cluster.executed.model)
+    cluster.replay_recorded()
+
+
+def _demand_progress(cluster: SimCluster, is_done: Callable[[], bool], replicas: list[SimReplica]) -> None:
+    """With `replicas` healthy and connected, everything is answered, and they come to one state (INV-33).
+
+    Raises:
+        Violation: not in time.
+    """
+    scheduler = cluster.scheduler
     # What a client still has to ask takes its own time, beside that of a cluster that comes back.
     limit = scheduler.now + N_LIVE_TICKS * TICK_US
     while not cluster.run_until(is_done, limit):
@@ -138,16 +170,8 @@ def _run(cluster: SimCluster) -> None:
         if not cluster.run_until(lambda: cluster.history.succeeded > answered, limit):  # noqa: B023 -- called here
             demand_completion(cluster.clients, cluster.replicas)
     limit = scheduler.now + CONVERGENCE_TICKS * TICK_US
-    # Who lost its disk for good does not come back: it is to be replaced (PROTOCOL 7.6).
-    replicas = [replica for replica in cluster.replicas if not (replica.is_stopped or replica.is_wiped)]
     cluster.run_until(lambda: has_converged(replicas), limit)
     demand_convergence(cluster.clients, replicas)
-    repaired = Repaired(cluster.facts, replicas)
-    cluster.run_until(repaired.is_done, scheduler.now + CONVERGENCE_TICKS * TICK_US)
-    repaired.demand()
-    cluster.watch.end()
-    check_history(cluster.facts, cluster.history, cluster.executed.model)
-    cluster.replay_recorded()
 
 
 def _failure(cluster: SimCluster, error: BaseException, rule: str) -> Failure:

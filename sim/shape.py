@@ -63,6 +63,7 @@ class FaultPlan:
     duration: int = 0
     settling: int | None = None  # After so long no view may change any more (INV-34); the run lasts `duration`.
     isolations: int = 0  # Of one replica, after the settling, to the end.
+    core_share: float = 0.0  # Chance that a view change quorum is healed before the others, and must do without them.
     follow_work: bool = False  # Faults come when so many operations have ended, not at a time.
     crashes: int = 0
     power_cuts: int = 0  # Of all machines at once.

@@ -122,6 +122,12 @@ class Workload:
         """Whether everything was asked and answered."""
         return self.remaining == 0 and not self.client.pending
 
+    def more(self, count: int) -> None:
+        """Ask for so much more, one after the other, soon."""
+        self.remaining += count
+        for lane in range(count):
+            self._scheduler.after(1000 + lane, self._next)
+
     def start(self) -> None:
         """Begin the first operations, or let all of them come when their time is there."""
         if self.plan.is_open:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sim.client import SimClient
 from sim.oracles.facts import violate
+from sim.oracles.waiting import waits_for
 from sim.replica import SimReplica
 
 __all__ = ["CONVERGENCE_TICKS", "N_LIVE_TICKS", "demand_completion", "demand_convergence", "describe", "has_converged"]
@@ -79,13 +80,18 @@ def describe(replicas: Sequence[SimReplica], clients: Sequence[SimClient]) -> st
 
 def _replica_line(replica: SimReplica) -> str:
     if replica.core is None:
+        if replica.is_stopped:
+            return f"{replica.name}: stopped for good"
         return f"{replica.name}: {'opening its storage' if replica.is_up else 'down'}"
     state = replica.core.state
     role = "primary" if state.is_primary else state.status.name.lower()
     unfit = f" unfit ({', '.join(sorted(state.unfit))})" if state.unfit else ""
     abdicated = " abdicated" if state.abdicated else ""
+    reasons = "".join(f"\n      waits for {reason}" for reason in waits_for(replica.core))
+    paused = " (paused)" if replica.is_paused else ""
     return (
-        f"{replica.name}: {role}{abdicated}{unfit} view {state.view} (durable {state.durable_view})"
+        f"{replica.name}{paused}: {role}{abdicated}{unfit} view {state.view} (durable {state.durable_view})"
         f" log_view {state.log_view} head {state.log.head} commit {state.commit_max} applied {state.applied}"
         f" acked {state.acked} durable {state.log.durable_prefix} disk {'busy' if replica.is_disk_busy else 'idle'}"
+        f"{reasons}"
     )

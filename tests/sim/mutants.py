@@ -153,6 +153,15 @@ def _small_view_change_quorum(patch: Patch) -> None:
     _small_quorum(patch, "view_change")
 
 
+def _wait_for_everybody(patch: Patch) -> None:
+    """R-COMMIT, G5: nothing commits before every voter holds it; safe, and at a stand with one of them away."""
+
+    def mutant(voters: int) -> Quorums:
+        return attrs.evolve(quorums_of(voters), replication=voters)
+
+    patch.setattr(replica, "quorums_of", mutant)
+
+
 def _one_wish_is_enough(patch: Patch) -> None:
     """R-ENTER (6.2): whoever wishes for a view enters it, without a quorum of wishes."""
 
@@ -486,6 +495,7 @@ MUTANTS: dict[str, Mutant] = {
     "acknowledge when durable": _acknowledge_before_durable,
     "replication quorum": _small_replication_quorum,
     "view change quorum": _small_view_change_quorum,
+    "progress of a quorum": _wait_for_everybody,
     "wish quorum": _one_wish_is_enough,
     "deny only the unacknowledged": _deny_what_was_acknowledged,
     "ack_floor": _forget_acknowledgements_at_install,

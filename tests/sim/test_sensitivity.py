@@ -42,6 +42,7 @@ SWARM: dict[str, tuple[int, ...]] = {
     "scrubbing": (3, 22, 33),
     "scrubbing repairs": (3, 22, 33),
     "divergence": (51,),
+    "progress of a quorum": (0, 2, 5),
     "incarnation pinned": (36, 144, 168),
 }
 # these where primaries are led into ambushes, which one seed of the swarm in five is about.
