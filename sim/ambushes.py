@@ -103,6 +103,8 @@ class Ambushes:
         self._later(self._time((*key, "before"), 5 * MS, 20 * MS), self._deafen, key, primary)
 
     def _deafen(self, key: Key, primary: SimReplica) -> None:
+        if self._is_over():
+            return
         cut = self._cut(self._others(primary), [primary.number], one_way=True)
         primary.pause()
         # Late enough for somebody to hear of the new view, who then asks in the old one.

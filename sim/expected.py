@@ -12,6 +12,7 @@ from sim.clocks import CLOCKS
 from sim.congestion import CONGESTION
 from sim.cores import CORES
 from sim.disk_faults import DISK_FAULTS
+from sim.minimal_quorums import MINIMAL_QUORUMS
 from sim.partitions import PARTITIONS
 from sim.processes import PROCESSES
 from sim.profiles import FAMILIES, Family
@@ -31,6 +32,7 @@ FAULTS: dict[Family, tuple[str, ...]] = {
     Family.DISK: DISK_FAULTS,
     Family.MEMORY: ("flip", "diverged"),
     Family.AMBUSH: AMBUSHES,
+    Family.ADVERSARY: MINIMAL_QUORUMS,
 }
 # Some need two families at once, or are rare: a sweep of everything has them.
 RARE = ("abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired")

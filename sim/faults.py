@@ -11,6 +11,7 @@ from sim.clocks import Clocks
 from sim.cluster import SimCluster
 from sim.congestion import Congestion
 from sim.disk_faults import DiskFaults
+from sim.minimal_quorums import MinimalQuorums
 from sim.partitions import Partitions
 from sim.processes import Processes
 from sim.replica import SimReplica
@@ -32,6 +33,7 @@ class FaultInjector:
         self._disks = DiskFaults(cluster, self._note, lambda: self.is_healed)
         self._processes = Processes(cluster, self._note, lambda: self.is_healed, self._victim, self._disks.expendable)
         self._partitions = Partitions(cluster, self._note, lambda: self.is_healed, self._victim)
+        self._adversary = MinimalQuorums(cluster, self._note, lambda: self.is_healed)
         self._clients = ClientFaults(cluster, self._note, lambda: self.is_healed)
         self._clocks = Clocks(cluster, self._note, lambda: self.is_healed, self._victim)
         self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
@@ -53,6 +55,7 @@ class FaultInjector:
             *self._congestion.plan(),
             *self._clocks.plan(),
             *self._clients.plan(),
+            *self._adversary.plan(),
             *self._disks.plan(),
         ):
             for index in range(count):
@@ -81,6 +84,7 @@ class FaultInjector:
         self._disks.heal()
         self._clocks.heal()
         self._clients.heal()
+        self._adversary.heal()
         self._processes.heal()
 
     def _demand_stability(self) -> None:

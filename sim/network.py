@@ -126,6 +126,8 @@ class Network:
         self._attempts: dict[Key, int] = {}
         self._stream_ends: dict[tuple[int, int, int], int] = {}  # Last arrival on a client stream.
         self._torn: set[int] = set()  # Connections that lost a frame in a partition.
+        # Asked about every message between replicas while it is set: by how much it is to be late.
+        self.tap: Callable[[int, int, Payload], int] | None = None
         self.links: Links | None = None
         if troubled or faults.bytes_per_second:
             self.links = Links(
@@ -189,6 +191,8 @@ class Network:
         if faults.spike and self._choices.flag_of(("spike", *key), bits >> ROLL_BITS, faults.spike):
             self.counts["spiked"] += 1
             delay += (bits >> 44) * faults.spike_max >> 20
+        if self.tap is not None:
+            delay += self.tap(source, destination, payload)
         self._start(delay, source, destination, payload)
         if faults.duplication and self._choices.flag_of(("repeat", *key), bits >> 2 * ROLL_BITS, faults.duplication):
             self.counts["duplicated"] += 1

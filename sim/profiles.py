@@ -50,6 +50,7 @@ class Family(Enum):
     CLIENT = "client"
     MEMORY = "memory"
     AMBUSH = "ambush"
+    ADVERSARY = "adversary"
 
 
 EVERYTHING = frozenset(Family)
@@ -319,6 +320,7 @@ def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: Disk
         restart_loops=some(Family.PROCESS, "restart loops", 0.12, 1, 2),
         slow_nodes=some(Family.PROCESS, "slow nodes", 0.12, 1, 3),
         wipes=some(Family.PROCESS, "wipes", 0.08, 1) if replicas > 2 else 0,
+        minimal_quorums=some(Family.ADVERSARY, "minimal quorums", 0.15, 2, 1, 4),
         client_crashes=some(Family.CLIENT, "client crashes", 0.15, 1, 3),
         client_returns=some(Family.CLIENT, "client returns", 0.12, 6, 3, 12),
         odd_requests=some(Family.CLIENT, "odd requests", 0.1, 3, 1),
@@ -346,7 +348,7 @@ FAMILIES: Mapping[str, frozenset[Family]] = MappingProxyType(
         DEFAULT_PROFILE: EVERYTHING,
         "network": frozenset({Family.NETWORK, Family.CLIENT}),
         "storage": frozenset({Family.DISK, Family.PROCESS}),
-        "crash": frozenset({Family.PROCESS}),
+        "crash": frozenset({Family.PROCESS, Family.ADVERSARY}),
         "clock": frozenset({Family.CLOCK, Family.PROCESS}),
         "ambush": frozenset({Family.AMBUSH}),
         "calm": frozenset(),

@@ -80,6 +80,7 @@ class FaultPlan:
     clock_jumps: int = 0  # Of wall clocks, forward or back.
     clock_drifts: int = 0
     clock_freezes: int = 0
+    minimal_quorums: int = 0  # Times in which a prepare reaches a bare quorum in time.
     client_crashes: int = 0
     client_returns: int = 0  # Of one client that knows its session of before.
     odd_requests: int = 0  # Of one client that talks nonsense.

@@ -272,3 +272,16 @@ def test_a_shape_with_ambushes_has_every_kind() -> None:
     seen = [_sprung(seed, 8) for seed in (1, 2)]
     assert all(kinds.total() <= 8 for kinds in seen)
     assert set(seen[0] + seen[1]) == set(AMBUSHES)
+
+
+def test_an_ambush_that_is_still_to_come_when_all_is_healed_does_not() -> None:
+    """A primary about to be deafened stays as it is."""
+    cluster = SimCluster(Choices(1, {("ambush", 0, "kind"): DEAF}), BUSY)
+    cluster.start()
+    assert cluster.run_until(lambda: any(it.is_primary for it in cluster.replicas), 10 * SECOND)
+    is_over = [False]
+    Ambushes(cluster, lambda _kind: None, lambda: is_over[0]).spring(0)
+    is_over[0] = True
+    cluster.scheduler.run_until(cluster.scheduler.now + SECOND)
+    assert not cluster.network.blocked
+    assert not any(replica.is_paused for replica in cluster.replicas)

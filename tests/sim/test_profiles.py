@@ -35,6 +35,7 @@ def _families_of(shape: Shape) -> set[Family]:
         Family.CLOCK: shape.clock_spread_ms > 0 or faults.sets_clocks,
         Family.CLIENT: _exists([shape.network.lateness, *(getattr(faults, name) for name in CLIENT)]),
         Family.MEMORY: faults.flips > 0,
+        Family.ADVERSARY: faults.minimal_quorums > 0,
         Family.AMBUSH: faults.ambushes > 0,
     }
     return {family for family, exists in found.items() if exists}
