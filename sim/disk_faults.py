@@ -34,7 +34,7 @@ LOG, PACKS = f"{LOG_FOLDER}/", f"{CHECKPOINT_FOLDER}/"
 ZONES = (LOG, LOG, LOG, LOG, PACKS, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
 # What a sweep must have seen, as counted.
 DISK_FAULTS = (
-    *("rot", "unreadable sectors", "misdirected write", "lost write", "lost file"),
+    *("rot", "unreadable sectors", "misdirected write", "lost write", "lost file", "old superblock copy"),
     *("input/output error", "full disk", "stalled disk", "slow disk"),
 )
 
@@ -99,6 +99,7 @@ class DiskFaults:
             ("misdirect", plan.misdirected, self._misdirect),
             ("lose write", plan.lost_writes, self._lose_write),
             ("lose file", plan.lost_files, self._lose_file),
+            ("old copy", plan.old_copies, self._go_back),
         )
         failure = (
             ("io error", plan.io_errors, self._fail),
@@ -229,6 +230,27 @@ class DiskFaults:
         self._note("lost file")
         for file in files:
             disk.lose_file(file)
+        self._perhaps_restart(decay, key)
+
+    def _go_back(self, index: int) -> None:
+        """One copy of the superblock goes back to what stood there a while ago: valid, and old (2.3)."""
+        if self._is_over():
+            return
+        key: Key = ("old copy", index)
+        decay = self._victim(key)
+        place = decay.superblock_copy * superblock.COPY_SIZE
+        old = decay.disk.contents(SUPERBLOCK_FILE, place, superblock.COPY_SIZE)
+        later = self._choices.latency((*key, "later"), 50 * MS, self._cluster.shape.faults.disks.stall_mean)
+        self._cluster.scheduler.after(later, self._put_back, key, decay, decay.disk, old)
+
+    def _put_back(self, key: Key, decay: Decay, disk: FakeDisk, old: bytes) -> None:
+        place = decay.superblock_copy * superblock.COPY_SIZE
+        now = disk.contents(SUPERBLOCK_FILE, place, superblock.COPY_SIZE)
+        if self._is_over() or disk is not decay.disk or now == old or not old:
+            return
+        decay.mark(SUPERBLOCK_FILE)
+        self._note("old superblock copy")
+        disk.overwrite(SUPERBLOCK_FILE, place, old)
         self._perhaps_restart(decay, key)
 
     # --- Failure ----------------------------------------------------------------------------------

@@ -294,6 +294,7 @@ def _draw_disk_faults(draw: _Draw, hurry: int, decaying: int) -> DiskFaultPlan:
         misdirected=some("misdirected", 0.4, 2, 1, 6) if decaying else 0,
         lost_writes=some("lost writes", 0.4, 2, 1, 6) if decaying else 0,
         lost_files=some("lost files", 0.3, 1, 2, 3) if decaying else 0,
+        old_copies=some("old copies", 0.3, 2, 1, 4) if decaying else 0,
         io_errors=some("input/output errors", 0.2, 1, 3),
         full_disks=some("full disks", 0.15, 1, 3),
         stalls=some("stalls", 0.2, 1, 3),

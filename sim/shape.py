@@ -49,6 +49,7 @@ class DiskFaultPlan:
     misdirected: int = 0
     lost_writes: int = 0
     lost_files: int = 0
+    old_copies: int = 0  # Of the superblock: one copy goes back to what it was.
     io_errors: int = 0  # These and the following befall any replica, and damage nothing.
     full_disks: int = 0
     stalls: int = 0

@@ -242,8 +242,8 @@ def _found_proof_counts(patch: Patch) -> None:
     """R-SCAN 6 (T-12): a proof found at start is taken for durable."""
     open_: Callable[..., None] = persistence.Persistence.open
 
-    def mutant(self: persistence.Persistence, superblock: Superblock, found: int) -> None:
-        open_(self, superblock, found)
+    def mutant(self: persistence.Persistence, superblock: Superblock, found: int, *, has_proof: bool) -> None:
+        open_(self, superblock, found, has_proof=has_proof)
         patched = vars(self)
         patched["_proven"] = found
 

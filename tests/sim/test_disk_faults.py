@@ -134,7 +134,7 @@ def test_at_most_a_minority_decays(replicas: int, seed: int) -> None:
     cluster = SimCluster(Choices(seed), Shape(replicas=replicas, faults=plan))
     faults = DiskFaults(cluster, lambda _: None, lambda: False)
     assert len({decay.replica.number for decay in faults.decays}) == (replicas - 1) // 2 == len(faults.decays)
-    assert len(faults.plan()) == (8 if faults.decays else 3)
+    assert len(faults.plan()) == (9 if faults.decays else 3)
     for decay in faults.decays:
         copies = [decay.covers(PROOFS_FILE, copy * proofs.COPY_DISTANCE) for copy in range(proofs.COPIES)]
         assert sum(copies) == 1
@@ -257,3 +257,29 @@ def test_seeds_that_found_something(seed: int) -> None:
     """A live checkpoint collected, one not scrubbed, proofs lost for good, a cache that hid a lost record."""
     report = run_seed(seed)
     assert report.failure is None, report.failure
+
+
+def test_one_copy_of_the_superblock_goes_back() -> None:
+    """It is valid and old; the other three are as they were, and opening finds the newest."""
+    plan = DiskFaultPlan(decaying=1, old_copies=1)
+    cluster = SimCluster(Choices(1, {}), Shape(faults=FaultPlan(disks=plan)))
+    noted: list[str] = []
+    faults = DiskFaults(cluster, noted.append, lambda: False)
+    act = next(act for name, _, act in faults.plan() if name == "old copy")
+    (decay,) = faults.decays
+    disk = decay.disk
+    place, size = decay.superblock_copy * superblock.COPY_SIZE, superblock.COPY_SIZE
+    old = disk.contents(SUPERBLOCK_FILE, place, size)
+    act(0)
+    cluster.start()
+    assert cluster.run_until(lambda: "old superblock copy" in noted, 60 * 1_000_000)
+    assert disk.contents(SUPERBLOCK_FILE, place, size) == old
+    others = [at * size for at in range(superblock.COPIES) if at * size != place]
+    assert all(disk.contents(SUPERBLOCK_FILE, at, size) != old for at in others)
+    facts = cluster.facts.disks[decay.replica.number]
+    assert facts.is_damaged
+    assert facts.may_be_lost
+    assert facts.examine is not None
+    found = facts.examine()
+    assert found is not None
+    assert found[0].view == facts.superblock.view
