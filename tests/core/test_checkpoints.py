@@ -412,6 +412,27 @@ def test_9_a_backup_takes_no_more_than_wal_ops_above_a_checkpoint() -> None:
     assert b.head == 40
 
 
+def test_9_the_primary_orders_nothing_that_must_wait_for_a_checkpoint() -> None:
+    """7.5: should the disk turn out to be full, all that is ordered can be executed, and reads go on."""
+    a = primary(limits=LIMITS, timeouts=Timeouts(checkpoint_retry_ticks=20))
+    a.held_back = (CheckpointBegin, CheckpointRetry)
+    session = a.register()
+    for number in range(1, 30):
+        a.request(number, session=session)
+        a.commit_all()
+    assert (begun(a), a.head, a.applied) == ([8], 16, 16)
+    a.pending.clear()
+    a.step(CheckpointFailed(8))
+    a.read(1)
+    a.answer_heartbeat(1, round_=1)
+    assert a.given(Query)
+    a.tick(20)
+    a.disk.frozen = a.given(CheckpointBegin)[0].state
+    a.complete(CheckpointRetry)
+    a.commit_all()
+    assert a.head > 16
+
+
 # --- Failure ---------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,8 @@ SHORT_LOG = Shape(
     timeouts=Timeouts(checkpoint_retry_ticks=20, space_ticks=20),
 )
 
+LONG_LOG = attrs.evolve(SHORT_LOG, limits=attrs.evolve(SHORT_LOG.limits, wal_ops=32), segment_size=1 << 20)
+
 
 def _rounds(c: Cluster, name: str, count: int) -> None:
     """Let scrubbing of a replica come round `count` times."""
@@ -318,4 +320,30 @@ def test_7_5_full_disks_of_all_stop_writes_and_nothing_else() -> None:
         c.disk(name).make_room()
     c.run_until(lambda: not any(c.replica(name).state.is_disk_full for name in c.names), "the room to be noticed")
     c.order("laptop after", customer=99).expect_reply()
+    c.expect_same_state()
+
+
+def test_7_5_a_checkpoint_that_fails_late_keeps_no_read_waiting() -> None:
+    """7.5: while the primary's disk hangs orders come in; then it turns out to be full, and reads go on all the same."""
+    c = Cluster(shape=LONG_LOG)
+    a, *others = c.names
+    while c.replica(a).head % 8 != 6:
+        c.order("laptop").expect_reply()
+    c.run_for(20)
+    before = c.replica(a).state.checkpoint.op
+    c.disk(others[0]).fill()
+    c.disk(others[1]).fill()
+    c.hang_disk(a)
+    answers = [c.order(f"laptop {number}", customer=number) for number in range(1, 25)]
+    c.run_until(lambda: c.replica(a).applied == before + 16, "applying to wait for the checkpoint")
+    c.run_for(40)
+    c.disk(a).fill()
+    c.free_disk(a)
+    c.run_until(lambda: "checkpoint" in c.replica(a).state.unfit, "the checkpoint to fail")
+    c.read(1).expect_reply()
+    assert c.replica(a).state.checkpoint.op == before
+    for name in c.names:
+        c.disk(name).make_room()
+    for answer in answers:
+        answer.expect_reply()
     c.expect_same_state()

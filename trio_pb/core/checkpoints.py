@@ -60,6 +60,19 @@ class Checkpoints:
             self._kept.append(state.checkpoint)
             self.note_advert(state.replica, state.checkpoint)  # Alone we certify it: nobody else will say it.
 
+    @property
+    def order_limit(self) -> int:
+        """Nothing above can be applied while there is no more room for checkpoints than now.
+
+        With none under way the next one freezes as soon as it is due, and applying goes on to the one after.
+        """
+        state = self.state
+        return state.apply_limit + (0 if self._is_under_way else state.limits.checkpoint_interval_ops)
+
+    @property
+    def _is_under_way(self) -> bool:
+        return self._begun is not None or self._is_writing
+
     # --- Freezing -------------------------------------------------------------------------------------
 
     def advance(self) -> None:
@@ -68,9 +81,8 @@ class Checkpoints:
         if state.probe.op > self._probe_noted:
             self._probe_noted = state.probe.op
             self.note_probe(state.replica, state.probe)
-        is_free = self._begun is None and not self._is_writing
         if state.applied == state.apply_limit and not state.is_untrusted:
-            if is_free:
+            if not self._is_under_way:
                 self._begin()
             elif state.commit_max > state.applied:
                 reach(Mark.APPLY_WAITS)
@@ -84,7 +96,10 @@ class Checkpoints:
         state, execution = self.state, self._execution
         op = state.applied
         state.apply_limit = op + state.limits.checkpoint_interval_ops
-        if op <= state.checkpoint.op or self._is_replayed_over(op):
+        if op <= state.checkpoint.op:
+            return  # Replayed over it.
+        if self._is_replayed_over(op):
+            reach(Mark.POINT_PASSED_OVER)
             return
         frozen = CoreState(
             op=op,

@@ -26,6 +26,7 @@ class Mark(StrEnum):
     COMMITTED_AFTER_ABDICATION = "primary: late acknowledgements commit after it let go"
     PIPELINE_FULL = "primary: the pipeline is full"
     WAL_FULL = "primary: writes wait for a quorum's checkpoint"
+    ORDER_WAITS = "primary: writes wait for its own checkpoint under way"
     SEND_WINDOW = "primary: a slow backup is left to fetch by itself"
     GOSSIP = "commit: learned from a peer that is not the primary"
     # 5.4, sessions.
@@ -117,6 +118,7 @@ class Mark(StrEnum):
     CHUNK_GONE = "transfer: a peer does not have a chunk"
     # 9, checkpoints.
     APPLY_WAITS = "checkpoint: applying waits for the one before"
+    POINT_PASSED_OVER = "checkpoint: a replay passes over a point within the log that it found"
     CHECKPOINT_RETRIED = "checkpoint: written again after it failed"
     CERTIFIED_HERE = "checkpoint: certified by a quorum heard here"
     CERTIFIED_ELSEWHERE = "checkpoint: certified as somebody told"

@@ -120,6 +120,9 @@ class Normal:
         if state.log.head >= state.certified.op + limits.wal_ops:
             reach(Mark.WAL_FULL)
             return False  # A quorum's checkpoints must keep up, or nobody could ever forget anything (PROTOCOL 9).
+        if state.log.head >= self._checkpoints.order_limit:
+            reach(Mark.ORDER_WAITS)
+            return False  # It could not be applied, and reads would wait for it, as long as the disk may be full.
         # Batches have a size limit, so the bytes in flight are bounded by their number.
         return (in_flight + 1) * limits.batch_bytes_full <= limits.pipeline_bytes_max
 
