@@ -324,7 +324,7 @@ def test_7_5_full_disks_of_all_stop_writes_and_nothing_else() -> None:
 
 
 def test_7_5_a_checkpoint_that_fails_late_keeps_no_read_waiting() -> None:
-    """7.5: while the primary's disk hangs orders come in; then it turns out to be full, and reads go on all the same."""
+    """7.5: orders come in while the primary's disk hangs; then it turns out to be full, and reads go on."""
     c = Cluster(shape=LONG_LOG)
     a, *others = c.names
     while c.replica(a).head % 8 != 6:

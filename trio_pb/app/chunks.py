@@ -73,6 +73,10 @@ class Chunks(Generic[T]):
         """Return chunk `index` for reading only."""
         return self._chunks[index]
 
+    def all(self) -> list[T]:
+        """Return all chunks, for reading only."""
+        return list(self._chunks)
+
     @property
     def pinned(self) -> int:
         """Live pins."""
@@ -87,9 +91,10 @@ class Chunks(Generic[T]):
         return self._chunks[index]
 
     def replace(self, index: int, chunk: T) -> None:
-        """Put a new chunk, that nobody else holds, in the place of a chunk that is `writable`."""
-        assert self._births[index] >= self._newest_pin, "a pinned version holds this place's chunk"
+        """Put a new chunk in the place of another; pinned versions keep theirs."""
         self._chunks[index] = chunk
+        self._births[index] = self._pins
+        self._records[index] = None
 
     def insert(self, index: int, chunk: T) -> None:
         """Put a new chunk, that nobody else holds, before chunk `index`."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from operator import lt
 from typing import Any, NamedTuple, TypeAlias
@@ -44,7 +45,20 @@ Keys: TypeAlias = Sequence[Any]
 PLACE_SIZE = 2  # Bytes of a key's hash: its place among all leaves.
 _KEY_SIZE = 8  # Bytes of a packed integer.
 
+_COUNT = struct.Struct(">I")
+
 EMPTY_LEAF = bytes(2 * COUNT_SIZE)
+
+
+# Formats by count: to put one together and to look it up takes longer than to unpack.
+@lru_cache(1024)
+def _integers(count: int) -> struct.Struct:
+    return struct.Struct(f">{count}Q")
+
+
+@lru_cache(1024)
+def _sizes(count: int) -> struct.Struct:
+    return struct.Struct(f">{count}I")
 
 
 class Contents(NamedTuple):
@@ -69,9 +83,10 @@ def find(leaf: bytes, key: Key) -> bytes | None:
     """Return the value of `key`, None if it has none."""
     keys, sizes_at = _keys_of(leaf, key)
     index = bisect_left(keys, key)
-    if index == len(keys) or keys[index] != key:
+    count = len(keys)
+    if index == count or keys[index] != key:
         return None
-    start, size = _value_at(leaf, sizes_at, len(keys), index)
+    start, size = _value_at(leaf, sizes_at, count, index)
     return leaf[start : start + size]
 
 
@@ -148,15 +163,15 @@ def read(data: bytes, start: int, kind: type[int] | type[bytes], place: bytes) -
 def _keys_of(leaf: bytes, like: Key) -> tuple[Keys, int]:
     """Return the keys of a leaf, of the kind of `like`, and where the sizes of its values begin."""
     if isinstance(like, int):
-        keys, end = _unpack_integers(leaf, 0)
-        return keys, end + COUNT_SIZE
+        (count,) = _COUNT.unpack_from(leaf)
+        return _integers(count).unpack_from(leaf, COUNT_SIZE), 2 * COUNT_SIZE + count * _KEY_SIZE
     packed, end = unpack_values(leaf, 0)
     return packed, end + COUNT_SIZE
 
 
 def _value_at(leaf: bytes, sizes_at: int, count: int, index: int) -> tuple[int, int]:
     """Return where value `index` begins and its size; 0 for the place behind the last one."""
-    sizes = struct.unpack_from(f">{count}I", leaf, sizes_at)
+    sizes = _sizes(count).unpack_from(leaf, sizes_at)
     start = sizes_at + count * COUNT_SIZE + sum(sizes[:index])
     return start, sizes[index] if index < count else 0
 
@@ -164,7 +179,7 @@ def _value_at(leaf: bytes, sizes_at: int, count: int, index: int) -> tuple[int, 
 def _unpack_integers(data: bytes, start: int) -> tuple[tuple[int, ...], int]:
     count = unpack_count(data, start, _KEY_SIZE)
     first = start + COUNT_SIZE
-    return struct.unpack_from(f">{count}Q", data, first), first + count * _KEY_SIZE
+    return _integers(count).unpack_from(data, first), first + count * _KEY_SIZE
 
 
 def _pack_keys(keys: Keys) -> bytes:

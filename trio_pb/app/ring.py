@@ -146,7 +146,7 @@ class Ring:
         self.count = count
 
     def _replace(self, restored: RestoringRing) -> Sequence[object]:
-        old = [self._pages[index] for index in range(len(self._pages))]
+        old = self._pages.all()
         self._pages = Chunks(restored.pages, _copy, restored.records)
         self._digests = restored.digests
         return old
