@@ -50,8 +50,9 @@ def test_no_collection_walks_through_much() -> None:
     gc.callbacks.append(note)
     kept = [[number] for number in range(100_000)]
     gc.callbacks.remove(note)
-    assert len(kept) > 100 * len(walked) > 500
-    assert max(walked) < 20_000
+    assert len(kept) > 1000 * len(walked)
+    assert len(walked) > 5
+    assert max(walked[1:]) < 20_000  # The first one comes after whatever else went on here.
 
 
 def make_cycle() -> None:
