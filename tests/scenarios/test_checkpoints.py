@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
+import pytest
+
 from sim.scenario import Cluster
 from sim.shape import Shape
 from trio_pb.core.config import Limits, Timeouts
+from trio_pb.core.marks import Mark, take_reached
 
 INTERVAL = 8
 SHAPE = Shape(
@@ -50,6 +54,28 @@ def test_9_one_checkpoint_alone_is_not_certified() -> None:
         c.disk(name).make_room()
     c.run_until(lambda: c.replica(b).state.certified == c.replica(b).state.checkpoint, "the certificate")
     c.expect_same_state()
+
+
+@pytest.mark.parametrize("crashing", [2, 3])
+def test_9_a_replay_that_passes_over_points_loses_no_certificate(crashing: int) -> None:
+    """9: two had no room for long; after a restart each freezes the last point of its log only, and all agree on one."""
+    c = Cluster(shape=attrs.evolve(SHAPE, segment_size=1 << 20))
+    a, *others = c.names
+    before = _run_over_a_checkpoint(c, a)
+    c.run_for(50)
+    for name in others:
+        c.disk(name).fill()
+    c.orders(3 * INTERVAL)
+    assert c.replica(a).state.certified.op == before
+    c.crash(*[*others, a][:crashing])
+    for name in others:
+        c.disk(name).make_room()
+    take_reached()
+    c.restart(*[*others, a][:crashing])
+    c.run_until(lambda: all(c.replica(name).state.certified.op > before for name in (a, *others)), "a certificate")
+    assert Mark.POINT_PASSED_OVER in take_reached()
+    c.expect_same_state()
+    _run_over_a_checkpoint(c, a)
 
 
 def test_7_1_lost_checkpoint_is_copied_from_peers() -> None:

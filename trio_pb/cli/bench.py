@@ -161,7 +161,7 @@ def _sentences(found: StorageFigures) -> list[str]:
         f"restart   {restart.ready_seconds:.2f} s (processor {restart.ready_cpu_seconds:.2f} s): "
         f"{restart.open_seconds:.2f} s ({restart.open_cpu_seconds:.2f} s) to open and load the checkpoint, "
         f"{restart.replay_seconds:.2f} s to replay {restart.ops} ops with {restart.orders} orders, "
-        f"with {restart.checkpoints} checkpoints on the way",
+        f"checkpoints begun on the way: {restart.checkpoints}",
         f"bytes     {_mib(load.checkpoint_bytes)} for a checkpoint with everything new; after 1 % of the customers "
         f"{_mib(service.clustered.bytes)} ({service.clustered.ratio:.1%}) when clustered, "
         f"{_mib(service.uniform.bytes)} ({service.uniform.ratio:.1%}) when anywhere",

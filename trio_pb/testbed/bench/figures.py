@@ -92,7 +92,7 @@ class RestartFigures:
     replay_seconds: float  # Of these: from the first step on.
     ops: int  # Replayed.
     orders: int  # In them.
-    checkpoints: int  # Begun on the way: one falls due with each interval.
+    checkpoints: int  # Begun on the way: the last one that falls due does so with the head itself.
 
 
 @attrs.frozen
