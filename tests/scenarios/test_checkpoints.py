@@ -58,7 +58,7 @@ def test_9_one_checkpoint_alone_is_not_certified() -> None:
 
 @pytest.mark.parametrize("crashing", [2, 3])
 def test_9_a_replay_that_passes_over_points_loses_no_certificate(crashing: int) -> None:
-    """9: two had no room for long; after a restart each freezes the last point of its log only, and all agree on one."""
+    """9: two had no room for long; after a restart each freezes the last point of its log only, and all agree."""
     c = Cluster(shape=attrs.evolve(SHAPE, segment_size=1 << 20))
     a, *others = c.names
     before = _run_over_a_checkpoint(c, a)
