@@ -74,7 +74,7 @@ class Frozen(Protocol):
         ...
 
     def encode(self, place: int) -> bytes:
-        """Return the chunk of one place; the application remembers its digest for `known`."""
+        """Return the chunk of one place; its digest is `known` from then on."""
         ...
 
     def release(self) -> None:
@@ -293,9 +293,11 @@ class Checkpointer:
             part = writing.to_encode.popleft()
             if part.is_session:
                 data = encode_sessions(writing.sessions[part.place])
+                known = None
             else:
                 data = writing.frozen.encode(part.place)
-            digest = chunk_digest(data)
+                known = writing.frozen.known(part.place)
+            digest = chunk_digest(data) if known is None else known[0]
             writing.chunks[part.is_session][part.place] = Chunk(part.place, digest, len(data))
             writing.waiting_bytes += len(data)
             encoded += len(data)
