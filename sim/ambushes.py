@@ -165,6 +165,7 @@ class Ambushes:
             if left == 0 or self._is_over() or (new is not None and new.view > view):
                 self._later(extra, act, *arguments)
             else:
+                self._cluster.scheduler.idle += 1
                 self._later(PATIENCE, look, left - 1)
 
         look(REPLACED_LOOKS)
@@ -177,6 +178,7 @@ class Ambushes:
             if left == 0 or state is None or self._is_over() or state.commit_max > state.start_view_head:
                 act(*arguments)
             else:
+                self._cluster.scheduler.idle += 1
                 self._later(1 * MS, look, left - 1)
 
         look(COMMIT_LOOKS)

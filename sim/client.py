@@ -144,10 +144,13 @@ class SimClient:
             self._wake_at = None
             deadline_ms = self.machine.next_deadline_ms
             if deadline_ms is not None and deadline_ms * 1000 > time:
+                self.world.scheduler.idle += 1
                 self._wake_at = deadline_ms * 1000  # What was due is done: nothing to do before.
                 self.world.scheduler.at(self._wake_at, self._wake, self._wake_at)
             else:
                 self._step()
+        else:
+            self.world.scheduler.idle += 1
 
     def _step(self, *inputs: ClientInput) -> None:
         scheduler = self.world.scheduler

@@ -31,6 +31,8 @@ class SweepReport:
     events: int = 0
     steps: int = 0
     committed: list[int] = attrs.field(factory=list[int])
+    crashes: list[int] = attrs.field(factory=list[int])  # Per run, like the following.
+    view_changes: list[int] = attrs.field(factory=list[int])
     counts: Counter[str] = attrs.field(factory=Counter[str])
     marks: Counter[Mark] = attrs.field(factory=Counter[Mark])  # Runs that reached each.
     failures: list[RunReport] = attrs.field(factory=list[RunReport])
@@ -43,6 +45,8 @@ class SweepReport:
         self.events += report.events
         self.steps += report.steps
         self.committed.append(report.committed)
+        self.crashes.append(report.crashes)
+        self.view_changes.append(report.view_changes)
         self.counts.update(report.counts)
         self.marks.update(report.marks)
         if report.failure is not None:

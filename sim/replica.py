@@ -343,7 +343,10 @@ class SimReplica:
             if self._inbox or core.next_deadline_tick <= (time - self._boot_time) // TICK_US:
                 self._turn()
             else:
+                self._scheduler.idle += 1
                 self._wake_later(core, self._last_tick)  # The timer that was due was started anew meanwhile.
+        else:
+            self._scheduler.idle += 1
 
     # --- Turns ----------------------------------------------------------------------------------
 

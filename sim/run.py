@@ -50,7 +50,7 @@ class RunReport:
 
     seed: int
     replicas: int
-    events: int
+    events: int  # Calls that reached a replica, a disk, the network or a client.
     steps: int
     committed: int
     virtual_us: int
@@ -100,7 +100,7 @@ def run_shape(choices: Choices, shape: Shape) -> RunReport:
     return RunReport(
         seed=choices.seed,
         replicas=cluster.shape.replicas,
-        events=cluster.scheduler.executed,
+        events=cluster.scheduler.executed - cluster.scheduler.idle,
         steps=sum(replica.steps for replica in cluster.replicas),
         committed=cluster.facts.committed_op,
         virtual_us=cluster.scheduler.now,

@@ -15,11 +15,12 @@ TICK_US = 10_000
 class Scheduler:
     """Calls to make, ordered by virtual time in whole microseconds, then by the order of scheduling."""
 
-    __slots__ = ("_heap", "_sequence", "executed", "now")
+    __slots__ = ("_heap", "_sequence", "executed", "idle", "now")
 
     def __init__(self) -> None:
         self.now = 0
         self.executed = 0
+        self.idle = 0  # Of those, calls that found nothing to do: timers started anew meanwhile, looks in vain.
         self._sequence = 0
         # (time, sequence, call, arguments): the sequence is unique, so a comparison never gets further.
         # The arguments belong to the call, whose signature a heap of all calls cannot name: hence Any.

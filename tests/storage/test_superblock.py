@@ -13,7 +13,16 @@ from trio_pb.core.durable import Install
 from trio_pb.core.messages import CheckpointId, Configuration
 from trio_pb.errors import StorageError
 from trio_pb.storage.disk import run
-from trio_pb.storage.superblock import COPY_SIZE, IMAGE_SIZE_MAX, SUPERBLOCK_FILE, SuperblockFile, decode, encode
+from trio_pb.storage.page import PAGE_HEAD_SIZE, padded
+from trio_pb.storage.superblock import (
+    COPY_SIZE,
+    IMAGE_SIZE_MAX,
+    PAGE_SIZE,
+    SUPERBLOCK_FILE,
+    SuperblockFile,
+    decode,
+    encode,
+)
 
 CUTS = range(7)  # Four writes and two flushes; cut at 6 is no cut.
 
@@ -135,7 +144,7 @@ def test_sequence_passes_a_torn_newer_image() -> None:
     superblock = SuperblockFile(INCARNATION)
     run(disk, open_superblock(superblock))
     disk.run_until_cut(superblock.write(image(2)), 1)  # Within the write of copy 1.
-    keep_copy_0 = range(COPY_SIZE // 512)
+    keep_copy_0 = range(padded(PAGE_HEAD_SIZE + len(encode(image(2))), PAGE_SIZE) // 512)
     disk = disk.after_power_cut(lambda sector: sector in keep_copy_0)
 
     superblock = SuperblockFile(INCARNATION)

@@ -1,4 +1,4 @@
-"""`trio-pb bench`: what a replica takes for its work, on this machine and this disk, with the code that ships."""
+"""`trio-pb bench`: what work takes on this machine and this disk, with the code that ships."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ import attrs
 from cyclopts import App
 from rich.progress import Progress, TaskID
 
+from sim.experiment import Swarm
+from sim.profiles import DEFAULT_PROFILE
+from sim.speed import SpeedFigures, goals_of, measure
 from trio_pb import __version__
-from trio_pb.cli.output import Flag, errors, new_table, print_json, print_table, progress_bar
+from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
+from trio_pb.errors import ConfigError
 from trio_pb.testbed.bench.figures import StepTimes, StorageFigures, Target, targets_of
 from trio_pb.testbed.bench.storage import Plan, run_storage
 
 __all__ = ["app"]
 
-app = App(name="bench", help="Measure a replica on this machine.")
+app = App(name="bench", help="Measure a replica, or the simulation, on this machine.")
 
 CUSTOMERS = 1_000_000
+SEEDS = 200
 
 STEP_WORDS = {
     "freeze": "freeze the state",
@@ -90,6 +95,65 @@ def storage(*, customers: int = CUSTOMERS, directory: Path | None = None, json: 
         _print(found, load_before)
 
 
+@app.command(name="sim")
+def simulation(*, seeds: int = SEEDS, first_seed: int = 1, profile: str = DEFAULT_PROFILE, json: Flag = False) -> int:
+    """Measure how fast simulated clusters run, with all their checks.
+
+    The seeds are run by one process, then again by two. A goal that is missed is told and is no failure; the goals
+    are meant for the profile all, some hundred seeds and an idle machine. Exit code 1 if a seed failed.
+
+    Args:
+        seeds: How many to run.
+        first_seed: The first of them; the others follow it.
+        profile: What may happen in a run, as for `sim run`.
+        json: Print one JSON object.
+    """
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: must be at least 1")
+    if first_seed < 0:
+        raise ConfigError(f"--first-seed {first_seed}: must not be negative")
+    experiment = Swarm(profile)
+    with progress_bar(errors()) as bar:
+        screen = _Screen(bar)
+        load_before = os.getloadavg()[0]
+        found = measure(first_seed, seeds, experiment, screen.watch)
+        screen.finish()
+    if json:
+        print_json(_speed_fields(profile, found, load_before))
+    else:
+        _print_speed(profile, found, load_before)
+    return ExitCode.FAILED if found.failed else ExitCode.OK
+
+
+def _speed_fields(profile: str, found: SpeedFigures, load_before: float) -> dict[str, object]:
+    goals = [{**attrs.asdict(goal, value_serializer=_rounded), "reached": goal.reached} for goal in goals_of(found)]
+    return {
+        "machine": _machine_fields(load_before),
+        "profile": profile,
+        **attrs.asdict(found, value_serializer=_rounded),
+        "speedup": round(found.speedup, 4),
+        "goals": goals,
+    }
+
+
+def _print_speed(profile: str, found: SpeedFigures, load_before: float) -> None:
+    last = found.first_seed + found.seeds - 1
+    print(
+        f"profile {profile}, seeds {found.first_seed} to {last}: {found.commits} commits and {found.events} events in"
+    )
+    print(f"{found.cpu_seconds:.1f} s of processor time; {found.one_job_seconds:.1f} s by one job, ", end="")
+    print(f"{found.two_jobs_seconds:.1f} s by two")
+    print(_machine_words(load_before))
+    if found.failed:
+        print(f"{found.failed} seeds FAILED: `trio-pb sim run` with the same seeds names them")
+    print()
+    table = new_table("goal", "figure", "at least", "reached")
+    for goal in goals_of(found):
+        figure = f"{goal.value:.2f}" if goal.value < 10 else f"{goal.value:.0f}"
+        table.add_row(goal.name, figure, f"{goal.at_least:g}", "reached" if goal.reached else "NOT reached")
+    print_table(table)
+
+
 @contextmanager
 def _ended_by_signals() -> Generator[None]:
     """SIGTERM and SIGHUP end a benchmark like Ctrl-C does: its processes and files go first."""
@@ -114,6 +178,14 @@ def _machine_fields(load_before: float) -> dict[str, object]:
     }
 
 
+def _machine_words(load_before: float) -> str:
+    machine = _machine_fields(load_before)
+    return (
+        f"{machine['system']}, {machine['cores']} cores, Python {machine['python']}, "
+        f"load {machine['load_before']} before and {machine['load_after']} after"
+    )
+
+
 def _fields(found: StorageFigures, load_before: float) -> dict[str, object]:
     figures: dict[str, object] = attrs.asdict(found, value_serializer=_rounded)
     targets = [
@@ -127,12 +199,8 @@ def _rounded(_owner: object, _field: object, value: object) -> object:
 
 
 def _print(found: StorageFigures, load_before: float) -> None:
-    machine = _machine_fields(load_before)
     print(f"{found.customers} customers, a checkpoint every {found.interval_ops} ops")
-    print(
-        f"{machine['system']}, {machine['cores']} cores, Python {machine['python']}, "
-        f"load {machine['load_before']} before and {machine['load_after']} after"
-    )
+    print(_machine_words(load_before))
     flush = found.flush
     print(f"4 KiB and fdatasync: median {flush.p50_ms:.3f} ms, p99 {flush.p99_ms:.3f} ms of {flush.count}")
     print()

@@ -26,15 +26,16 @@ from trio_pb.storage.fields import (
     read_prepare_id,
     read_unsigned,
 )
-from trio_pb.storage.page import PAGE_HEAD_SIZE, open_page, seal_page
+from trio_pb.storage.page import PAGE_HEAD_SIZE, open_page, padded, seal_page
 
-__all__ = ["IMAGE_SIZE_MAX", "SUPERBLOCK_FILE", "SuperblockFile", "decode", "encode"]
+__all__ = ["IMAGE_SIZE_MAX", "PAGE_SIZE", "SUPERBLOCK_FILE", "SuperblockFile", "decode", "encode"]
 
 SUPERBLOCK_FILE = "superblock"
 
 MAGIC = b"TPBSUPER"
 COPIES = 4
 COPY_SIZE = 16 * 1024
+PAGE_SIZE = 4096
 IMAGE_SIZE_MAX = COPY_SIZE - PAGE_HEAD_SIZE  # About 850 checksums of an install; entries_max is 256.
 
 
@@ -115,8 +116,10 @@ class SuperblockFile:
             yield Flush(SUPERBLOCK_FILE)
 
     def _write_copy(self, index: int, copy: Copy) -> Write:
+        # Of later images the pages that they take up: 16 KiB in all, mostly, instead of 64.
+        is_first = copy.sequence == 0
         data = seal_page(
-            size=COPY_SIZE,
+            size=COPY_SIZE if is_first else padded(PAGE_HEAD_SIZE + len(copy.image), PAGE_SIZE),
             magic=MAGIC,
             owner=self._incarnation,
             place=index,
