@@ -26,8 +26,9 @@ from trio_pb.core.messages import (
 )
 from trio_pb.driver.file_disk import FileDisk
 from trio_pb.driver.incoming import Incoming
-from trio_pb.driver.peer_link import dial_tcp
+from trio_pb.driver.platform import Platform
 from trio_pb.driver.server import ServerInfo, serve
+from trio_pb.driver.tcp import dial_tcp
 from trio_pb.storage.disk import run
 from trio_pb.storage.store import format_directory
 
@@ -146,7 +147,7 @@ class LocalCluster:
             listen="127.0.0.1:0",
             peers={peer: f"replica-{peer}:1" for peer in self.replicas if peer != replica},
             segment_size=SEGMENT_SIZE,
-            dial=self._dial,
+            platform=Platform(dial=self._dial),
             task_status=task_status,
         )
 
