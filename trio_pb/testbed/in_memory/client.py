@@ -19,11 +19,13 @@ from trio_pb.core.messages import ReadMode, Reply
 from trio_pb.driver.client import Client, open_client
 from trio_pb.errors import NotAppliedError, NotSentError, SnapshotGoneError, UnknownOutcomeError
 from trio_pb.testbed.in_memory.network import MemoryNetwork
+from trio_pb.testbed.in_memory.shape import DriverShape
 from trio_pb.testbed.in_memory.timeline import Timeline
 
 __all__ = ["MemoryClient"]
 
 CONNECT_SECONDS = 10.0
+PATIENCE_MEAN = 2000  # Microseconds of a caller who has little: about as long as an order takes.
 
 
 class World(Protocol):
@@ -34,6 +36,7 @@ class World(Protocol):
     network: MemoryNetwork
     history: History
     shape: Shape
+    plan: DriverShape
     cluster_id: bytes
     nursery: trio.Nursery
     cancellations: float
@@ -104,7 +107,7 @@ class MemoryClient:
         addresses = [address_of(number) for number in range(world.shape.replicas)]
         machine = ClusterClient(addresses, identity, options)
         dial = world.network.dialler(self.name)
-        async with open_client(machine, dial, timeout_s=CONNECT_SECONDS) as client:
+        async with open_client(machine, dial, timeout_s=CONNECT_SECONDS, in_flight_max=world.plan.calls_max) as client:
             self.client = client
             self._up.unpark_all()
             try:
@@ -133,9 +136,8 @@ class MemoryClient:
         key = ("cancel", self.name, operation.token)
         patience = trio.CancelScope()
         if world.choices.flag(key, world.cancellations):
-            delay = world.choices.latency((*key, "after"), 0, 20_000)
+            delay = world.choices.latency((*key, "after"), 0, PATIENCE_MEAN)
             patience.deadline = world.timeline.seconds_of(world.timeline.now + delay)
-            world.count("calls cancelled")
         with patience:
             try:
                 return await self._call(client, operation)
@@ -147,6 +149,7 @@ class MemoryClient:
                 return Failure(OutcomeKind.NOT_APPLIED, "snapshot_gone", str(error))
             except NotSentError as error:
                 return Failure(OutcomeKind.NOT_SENT, error.code, str(error))
+        world.count("calls cancelled")
         return Failure(OutcomeKind.UNKNOWN, "cancelled", "nobody waits any more")
 
     async def _call(self, client: Client, operation: Operation) -> Success:

@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import cast
 
 import trio
 from trio.testing import MockClock
@@ -17,8 +18,6 @@ from sim.oracles.facts import Facts
 from sim.oracles.reference import ExecutedOnce
 from sim.oracles.watch import Watch
 from sim.workload import History
-from trio_pb.core.durable import Scan, Superblock
-from trio_pb.errors import StorageError
 from trio_pb.storage.disk import run
 from trio_pb.storage.store import Store, format_directory
 from trio_pb.testbed.in_memory.client import MemoryClient
@@ -35,10 +34,11 @@ TRACE_KEPT = 400  # Newest events kept for a failure's story.
 
 def first_leaf(error: BaseException) -> BaseException:
     """The first exception in a group that is no mere cancellation, if there is one."""
-    while isinstance(error, BaseExceptionGroup):
-        split = error.split(trio.Cancelled)
-        error = (split[1] or error).exceptions[0]
-    return error
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    _, rest = group.split(trio.Cancelled)
+    return first_leaf((rest or group).exceptions[0])
 
 
 class MemoryCluster:
@@ -49,6 +49,7 @@ class MemoryCluster:
         self.plan = plan
         self.shape = plan.sizes
         self.cancellations = plan.cancellations
+        self.clock = clock
         self.nursery = nursery
         self.timeline = Timeline()
         self.history = History()
@@ -69,7 +70,7 @@ class MemoryCluster:
             for number, medium in enumerate(mediums)
         ]
         for replica in self.replicas:
-            facts.disks[replica.number].examine = self._examiner(replica)
+            facts.disks[replica.number].examine = replica.examine
             spread = self.shape.clock_spread_ms
             bits = choices.bits(("wall clock", replica.number))
             replica.wall_offset_ns = (bits % (2 * spread + 1) - spread) * 1_000_000 if spread else 0
@@ -151,13 +152,3 @@ class MemoryCluster:
         )
         run(medium, job)
         return medium
-
-    def _examiner(self, replica: MemoryReplica) -> Callable[[], tuple[Superblock, Scan] | None]:
-        def examine() -> tuple[Superblock, Scan] | None:
-            try:
-                start = run(replica.device.medium.after_power_cut(), self._store().open())
-            except StorageError:
-                return None
-            return start.superblock, start.scan
-
-        return examine

@@ -84,14 +84,19 @@ class BootDisk:
                 return value
             full = None
             assert not self.is_closed, "the disk is closed"
+            await self._stay_dead()
             device.medium.begin(step)
             await device.timeline.sleep(device.delay(step))
-            if self.is_dead:  # In this very moment: the step was settled, and nobody goes on.
-                await trio.sleep_forever()
+            await self._stay_dead()
             try:
                 result = device.medium.finish()
             except DiskFullError as error:
                 full = error
+
+    async def _stay_dead(self) -> None:
+        """Go no further in a process that was killed in this very moment: its step was settled."""
+        if self.is_dead:
+            await trio.sleep_forever()
 
     def close(self) -> None:
         """Nothing more is asked of it in this boot."""

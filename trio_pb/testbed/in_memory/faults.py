@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import attrs
 import trio
+from trio.testing import MockClock
 
 from sim.choices import Choices, Key
 from sim.shape import address_of
@@ -18,7 +19,7 @@ from trio_pb.testbed.in_memory.client import MemoryClient
 from trio_pb.testbed.in_memory.network import MemoryNetwork
 from trio_pb.testbed.in_memory.replica import MemoryReplica
 from trio_pb.testbed.in_memory.shape import DriverShape
-from trio_pb.testbed.in_memory.timeline import Timeline
+from trio_pb.testbed.in_memory.timeline import SECOND, Timeline
 
 __all__ = ["Faults"]
 
@@ -39,6 +40,7 @@ class World(Protocol):
     replicas: list[MemoryReplica]
     clients: list[MemoryClient]
     plan: DriverShape
+    clock: MockClock
     cluster_id: bytes
     nursery: trio.Nursery
 
@@ -69,6 +71,7 @@ class Faults:
             "crashes": self._crash,
             "power_cuts": self._cut_power,
             "stops": self._stop,
+            "pauses": self._pause,
             "resets": self._reset,
             "stalls": self._stall,
             "partitions": self._partition,
@@ -173,6 +176,11 @@ class Faults:
 
     def _kill_client(self, key: Key) -> None:
         self._one_of(key, self.world.clients).die()
+
+    def _pause(self, key: Key) -> None:
+        span = self._span(key)
+        self.world.trace("pause", span)
+        self.world.clock.jump(span / SECOND)
 
     # --- Network --------------------------------------------------------------------------------
 

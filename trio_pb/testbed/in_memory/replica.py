@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -16,8 +15,7 @@ from sim.oracles.watch import Watch
 from sim.replica import EPOCH_NS
 from sim.shape import Shape, address_of
 from trio_pb.app.orders import Orders
-from trio_pb.core.config import Options
-from trio_pb.core.durable import Scan
+from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.ports import (
     Adopt,
     Applied,
@@ -45,6 +43,7 @@ from trio_pb.errors import ReplicaStoppedError, StorageError
 from trio_pb.storage.disk import Disk, Job, run
 from trio_pb.storage.store import Store
 from trio_pb.testbed.in_memory.disk import BootDisk, MemoryDevice, TaskRunner
+from trio_pb.testbed.in_memory.disk_truth import DiskTruth
 from trio_pb.testbed.in_memory.network import MemoryNetwork
 from trio_pb.testbed.in_memory.timeline import Timeline
 
@@ -109,7 +108,7 @@ class ObservedCore:
         self._core = core
         self._watch = replica.world.watch
         self._number = replica.number
-        self._appends: deque[tuple[int, list[bytes]]] = deque()  # Not yet reported durable: sequence, headers.
+        self._truth = DiskTruth(replica.number, replica.device.medium, replica.examine)
         self._adopted: int | None = None
         self._steps = 0
 
@@ -153,23 +152,13 @@ class ObservedCore:
             if type(item) is Start:
                 watch.start(number, item, self._replica.durable_scan(item))
             elif type(item) is WalDone:
-                self._check_durable(item.sequence)
+                self._truth.appended(item.sequence)
                 watch.append_done(number, item.sequence)
             elif type(item) is SuperblockDone:
+                self._truth.image_written(item.sequence)
                 watch.image_done(number, item.sequence)
             elif type(item) is Applied and item.op % OPS_PER_DIGEST == 0 and self._boot.machine.op == item.op:
                 watch.state(number, item.op, self._boot.machine.digest())
-
-    def _check_durable(self, sequence: int) -> None:
-        """What is reported durable is not among what a power cut may take: told from the bytes themselves."""
-        medium = self._replica.device.medium
-        at_stake = list(medium.writes_at_stake())
-        while self._appends and self._appends[0][0] <= sequence:
-            _, headers = self._appends.popleft()
-            for header in headers:
-                # What is written once more, or was found lost and fetched, stands elsewhere as well.
-                if any(header in data for data in at_stake) and not medium.after_power_cut().has(header):
-                    violate("INV-8", f"R{self._number}: a record is reported durable that a power cut would take")
 
     def _say(self, output: Output) -> None:
         watch, number = self._watch, self._number
@@ -178,9 +167,10 @@ class ObservedCore:
         elif type(output) is ToClient:
             watch.to_client(number, output)
         elif type(output) is WalAppend:
-            self._appends.append((output.sequence, [prepare.header for prepare in output.prepares]))
+            self._truth.appends.append(output)
             watch.append(number, output)
         elif type(output) is SuperblockWrite:
+            self._truth.images.append(output)
             watch.image(number, output)
         elif type(output) is Apply:
             watch.apply(number, output)
@@ -352,11 +342,13 @@ class MemoryReplica:
             return start.scan
         return run(medium.after_power_cut(), Store(segment_size=self.world.shape.segment_size).open()).scan
 
-    @property
-    def options(self) -> Options | None:
-        """What the core of the last boot was told."""
-        cores = [boot.core for boot in self.boots if boot.core is not None]
-        return cores[-1].state.options if cores else None
+    def examine(self) -> tuple[Superblock, Scan] | None:
+        """What opening the disk would find after a power cut now; None when it would not open."""
+        try:
+            start = run(self.device.medium.after_power_cut(), Store(segment_size=self.world.shape.segment_size).open())
+        except StorageError:
+            return None
+        return start.superblock, start.scan
 
 
 async def _run_job(disk: Disk, job: Job[T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import process_time
 
 import attrs
@@ -30,7 +30,6 @@ from trio_pb.testbed.in_memory.timeline import SECOND
 __all__ = ["DriverReport", "run_driver", "run_driver_seed"]
 
 FAULT_PHASE_US = 20 * SECOND
-LIVE_US = 30 * SECOND  # Without faults every answer comes within this time.
 CONVERGE_US = 60 * SECOND
 END_US = 20 * SECOND
 GHOST_CUSTOMER = 900_000  # Of the last orders, one customer per client.
@@ -122,7 +121,7 @@ async def _run(cluster: MemoryCluster) -> None:
     def is_done() -> bool:
         return all(workload.is_done for workload in workloads)
 
-    await cluster.wait_until(is_done, FAULT_PHASE_US)
+    await cluster.wait_until(is_done, min(FAULT_PHASE_US, 10 * cluster.plan.patience))
     faults.heal()
     for replica in cluster.replicas:
         replica.start()
@@ -134,11 +133,10 @@ async def _run(cluster: MemoryCluster) -> None:
     await _end(cluster)
 
 
-async def _demand_answers(cluster: MemoryCluster, is_done: object) -> None:
-    assert callable(is_done)
-    while not await cluster.wait_until(is_done, cluster.timeline.now + LIVE_US):
+async def _demand_answers(cluster: MemoryCluster, is_done: Callable[[], bool]) -> None:
+    while not await cluster.wait_until(is_done, cluster.timeline.now + cluster.plan.patience):
         ended = cluster.history.ended
-        limit = cluster.timeline.now + LIVE_US
+        limit = cluster.timeline.now + cluster.plan.patience
         if not await cluster.wait_until(lambda: cluster.history.ended > ended or is_done(), limit):  # noqa: B023
             violate("INV-33", f"operations without an answer\n{cluster.describe()}")
 
@@ -146,7 +144,7 @@ async def _demand_answers(cluster: MemoryCluster, is_done: object) -> None:
 async def _demand_last_orders(cluster: MemoryCluster) -> None:
     """Whatever happened before: each client can place an order now."""
     cluster.cancellations = 0.0
-    limit = cluster.timeline.now + LIVE_US
+    limit = cluster.timeline.now + cluster.plan.patience
     number = 0
     for index, client in enumerate(cluster.clients):
         client.on_completed = lambda _operation: None
@@ -155,7 +153,7 @@ async def _demand_last_orders(cluster: MemoryCluster) -> None:
             token = (index << 24) + (1 << 20) + number
             order = PlaceOrder(GHOST_CUSTOMER + index, number, f"laptop {token}")
             operation = Operation(
-                token, client.name, PLACE, encode_place(order), is_read=False, deadline_ms=LIVE_US // 1000
+                token, client.name, PLACE, encode_place(order), is_read=False, deadline_ms=cluster.plan.patience // 1000
             )
             client.submit(operation)
             if not await cluster.wait_until(lambda: operation.ended is not None, limit):  # noqa: B023

@@ -23,6 +23,7 @@ class FaultCounts:
     crashes: int = 0
     power_cuts: int = 0  # Of all machines at once.
     stops: int = 0  # Graceful.
+    pauses: int = 0  # Of everything at once: whatever was to happen meanwhile happens in one moment.
     resets: int = 0  # Of a connection.
     stalls: int = 0  # Of one direction of a connection.
     partitions: int = 0
@@ -42,6 +43,8 @@ class DriverShape:
     streams: StreamFaults = attrs.field(factory=StreamFaults)
     faults: FaultCounts = attrs.field(factory=FaultCounts)
     cancellations: float = 0.0  # Share of calls whose caller loses patience.
+    calls_max: int = 4096  # Of one client at once; more wait.
+    patience: int = 30_000 * MS  # Without faults every answer comes within this time.
     down_mean: int = 200 * MS  # Until a dead replica is started again.
     span_mean: int = 300 * MS  # How long a fault that has an end lasts.
 
@@ -72,6 +75,7 @@ def draw_driver_shape(choices: Choices) -> DriverShape:
             crashes=some("crashes", 0.5, 1, 2, 4),
             power_cuts=some("power cuts", 0.2, 1, 2),
             stops=some("stops", 0.25, 1, 2),
+            pauses=some("pauses", 0.4, 2, 6, 15),
             resets=some("resets", 0.5, 2, 5, 15),
             stalls=some("stalls", 0.4, 1, 3, 6),
             partitions=some("partitions", 0.4, 1, 3),
@@ -83,6 +87,7 @@ def draw_driver_shape(choices: Choices) -> DriverShape:
             client_deaths=some("client deaths", 0.3, 1, 3),
         ),
         cancellations=some("cancellations", 0.4, 5, 30) / 100,
+        calls_max=one_of("calls", 4096, 4),
         down_mean=one_of("down", 200, 5, 1000) * MS,
         span_mean=one_of("span", 300, 50, 2000) * MS,
     )

@@ -51,7 +51,7 @@ class World(Protocol):
         """Note an event."""
         ...
 
-    def note_bytes(self, data: bytes) -> None:
+    def note_bytes(self, data: bytes, /) -> None:
         """Let delivered bytes count for the run's checksum."""
         ...
 
