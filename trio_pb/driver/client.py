@@ -406,6 +406,8 @@ class Client:
         """Read and write until the connection ends; return why it did."""
         reason = ""
         try:
+            if self._connections.get(connection.address) is not connection:
+                return reason  # Given up in the moment in which it was made; there may be another by now.
             connection.outgoing = Outgoing(stream, OUTGOING_BYTES_MAX)
             self._put(Connected(connection.address))
             async with trio.open_nursery() as nursery:
