@@ -51,7 +51,7 @@ class MemoryCluster:
         self.cancellations = plan.cancellations
         self.clock = clock
         self.nursery = nursery
-        self.timeline = Timeline()
+        self.timeline = Timeline(plan.grain)
         self.history = History()
         self.counts: Counter[str] = Counter()
         self.events: list[tuple[object, ...]] = []

@@ -17,6 +17,7 @@ __all__ = ["MemoryNetwork"]
 
 BACKLOG = 512
 PORT = 7400
+PASSES_MAX = 4  # Of the scheduler, which dialling takes at its end: looking up names and racing addresses needs some.
 
 
 class MemoryListener(trio.abc.Listener[MemoryStream]):
@@ -115,11 +116,22 @@ class MemoryNetwork:
         self.counts["connections"] += 1
         self.connections.append(connection)
         try:
-            await self.timeline.sleep(self.choices.latency(("dialled", *key), faults.latency_min, faults.latency_mean))
+            made = trio.lowlevel.ParkingLot()
+            delay = self.choices.latency(("dialled", *key), faults.latency_min, faults.latency_mean)
+            passes = self.choices.number(("passes", *key), 0, PASSES_MAX, 0)
+            self.timeline.after(delay, self._made, made, passes)
+            await made.park()
         except trio.Cancelled:
             connection.close(0)
             raise
         return connection.ends[0]
+
+    def _made(self, made: trio.lowlevel.ParkingLot, passes: int) -> None:
+        """Let a dial end, some passes of the scheduler later in the same moment."""
+        if passes:
+            self.timeline.after(0, self._made, made, passes - 1)
+        else:
+            made.unpark_all()
 
     # --- For faults -----------------------------------------------------------------------------
 

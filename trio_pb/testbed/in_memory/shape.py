@@ -45,6 +45,7 @@ class DriverShape:
     cancellations: float = 0.0  # Share of calls whose caller loses patience.
     calls_max: int = 4096  # Of one client at once; more wait.
     patience: int = 30_000 * MS  # Without faults every answer comes within this time.
+    grain: int = 1  # Of virtual time, microseconds: a coarse one makes many things happen at once.
     down_mean: int = 200 * MS  # Until a dead replica is started again.
     span_mean: int = 300 * MS  # How long a fault that has an end lasts.
 
@@ -88,6 +89,7 @@ def draw_driver_shape(choices: Choices) -> DriverShape:
         ),
         cancellations=some("cancellations", 0.4, 5, 30) / 100,
         calls_max=one_of("calls", 4096, 4),
+        grain=one_of("grain", 1, 1, 1 * MS, 10 * MS),
         down_mean=one_of("down", 200, 5, 1000) * MS,
         span_mean=one_of("span", 300, 50, 2000) * MS,
     )

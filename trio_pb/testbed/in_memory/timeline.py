@@ -1,7 +1,8 @@
 """What happens when in the world around the driver: a heap of calls, made by one Trio task.
 
 Deliveries, faults and think times are calls here, not tasks: a call costs a microsecond, and calls of the
-same moment are made in the order in which they were asked for.
+same moment are made in the order in which they were asked for. With a coarse grain many things happen in one
+moment, and which of the tasks that they wake runs first is the scheduler's choice: there races live.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ SECOND = 1_000_000  # Microseconds.
 class Timeline:
     """Calls ordered by virtual time in whole microseconds since it was made. Must be made inside a Trio run."""
 
-    def __init__(self) -> None:
+    def __init__(self, grain: int = 1) -> None:
+        self._grain = grain  # Every time is a multiple of it.
         self._started = trio.current_time()
         # (time, sequence, call, arguments), as in `sim.scheduler`: hence Any.
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -37,6 +39,7 @@ class Timeline:
     def at(self, time: int, call: Callable[..., None], *arguments: Any) -> None:
         """Make `call(*arguments)` at `time`, or soon if that has passed."""
         self._sequence += 1
+        time = self._coarse(time)
         heappush(self._heap, (time, self._sequence, call, arguments))
         if self._heap[0][1] == self._sequence:
             self._scope.deadline = self.seconds_of(time)
@@ -51,7 +54,10 @@ class Timeline:
 
     async def sleep(self, delay: int) -> None:
         """Return when `delay` microseconds have passed."""
-        await trio.sleep_until(self.seconds_of(self.now + delay))
+        await trio.sleep_until(self.seconds_of(self._coarse(self.now + delay)))
+
+    def _coarse(self, time: int) -> int:
+        return -(-time // self._grain) * self._grain
 
     async def run(self) -> None:
         """Make the calls until cancelled."""
