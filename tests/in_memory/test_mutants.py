@@ -68,7 +68,7 @@ def keep_the_place_of_the_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
             return await call(self, *arguments)
         except trio.Cancelled:
             with suppress(trio.WouldBlock):
-                self._room.acquire_nowait()  # noqa: SLF001
+                self._room.acquire_nowait()
             raise
 
     monkeypatch.setattr(Client, "_call", calling)

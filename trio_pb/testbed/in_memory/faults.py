@@ -13,8 +13,16 @@ from trio.testing import MockClock
 from sim.choices import Choices, Key
 from sim.shape import address_of
 from sim.workload import History
-from trio_pb.codec.wire import encode_client
-from trio_pb.core.messages import CODE_REGISTER, Greet, Request
+from trio_pb.codec.wire import encode_client, encode_peer
+from trio_pb.core.messages import (
+    CODE_REGISTER,
+    GENESIS_CHECKPOINT,
+    Commit,
+    Envelope,
+    Greet,
+    Request,
+    StatusGet,
+)
 from trio_pb.testbed.in_memory.client import MemoryClient
 from trio_pb.testbed.in_memory.network import MemoryNetwork
 from trio_pb.testbed.in_memory.replica import MemoryReplica
@@ -256,6 +264,8 @@ class Faults:
                 request,  # Before a greeting.
                 bytes(damaged),
                 greeting + greeting + b"\xff" * 200,
+                greeting + encode_client(self.world.cluster_id, StatusGet()),
+                _foreign_heartbeat(),
             ),
         )
 
@@ -281,3 +291,20 @@ class Faults:
     def _free_disk(self, replica: MemoryReplica, key: Key) -> None:
         replica.device.medium.is_full = False
         self._restart_later(replica, key)
+
+
+def _foreign_heartbeat() -> bytes:
+    """A peer of another cluster, by a wrong address: a valid frame that must change nothing."""
+    far = 1 << 20
+    envelope = Envelope(
+        cluster=b"another cluster!",
+        replica=0,
+        incarnation=b"stranger",
+        boot=far,
+        epoch=0,
+        view=far,
+        op=far,
+        commit=far,
+        release=1,
+    )
+    return encode_peer(envelope, Commit(b"checksum" * 2, b"checksum" * 2, 1, GENESIS_CHECKPOINT))

@@ -16,8 +16,12 @@ from sim.choices import Choices, Key
 from sim.oracles.facts import Violation, violate
 from sim.oracles.linearizability import check_history
 from sim.run import Failure
+from sim.shape import address_of
 from sim.workload import Operation, Workload
 from trio_pb.app.orders import PLACE, PlaceOrder, encode_place
+from trio_pb.codec.wire import WIRE_VERSION, Message, encode_client
+from trio_pb.core.messages import Greet, StatusGet, StatusReport
+from trio_pb.driver.incoming import Incoming
 from trio_pb.driver.recording import first_difference
 from trio_pb.testbed.in_memory.cluster import MemoryCluster, first_leaf
 from trio_pb.testbed.in_memory.faults import Faults
@@ -172,9 +176,24 @@ async def _demand_convergence(cluster: MemoryCluster) -> None:
 
     if not await cluster.wait_until(has_converged, cluster.timeline.now + CONVERGE_US):
         violate("INV-33", f"the replicas do not converge\n{cluster.describe()}")
-    digests = {replica.boot.machine.digest() for replica in cluster.replicas if replica.boot is not None}
+    digests = {await _ask_for_digest(cluster, replica.number) for replica in cluster.replicas}
     if len(digests) != 1:
         violate("INV-20", f"equal applied op, {len(digests)} different states\n{cluster.describe()}")
+
+
+async def _ask_for_digest(cluster: MemoryCluster, number: int) -> bytes:
+    """What a replica says of its state, over a connection like everybody's."""
+    answers: list[Message] = []
+    with trio.move_on_after(cluster.plan.patience / SECOND):
+        async with await cluster.network.dialler("auditor")(address_of(number)) as stream:
+            greeting = encode_client(cluster.cluster_id, Greet((WIRE_VERSION,), cluster.cluster_id))
+            await stream.send_all(greeting + encode_client(cluster.cluster_id, StatusGet()))
+            incoming = Incoming(stream)
+            while len(answers) < 2 and (decoded := await incoming.receive()):
+                answers += [message for _, message in decoded]
+    if len(answers) != 2 or not isinstance(answers[1], StatusReport):
+        violate("status", f"R{number} answers a status request with {[type(answer).__name__ for answer in answers]}")
+    return answers[1].state_digest
 
 
 async def _demand_few_connections(cluster: MemoryCluster) -> None:
