@@ -17,6 +17,7 @@ from sim.disk import FakeDisk
 from sim.oracles.facts import Facts
 from sim.oracles.reference import ExecutedOnce
 from sim.oracles.watch import Watch
+from sim.wall_clock import WallClock
 from sim.workload import History
 from trio_pb.storage.disk import run
 from trio_pb.storage.store import Store, format_directory
@@ -73,7 +74,7 @@ class MemoryCluster:
             facts.disks[replica.number].examine = replica.examine
             spread = self.shape.clock_spread_ms
             bits = choices.bits(("wall clock", replica.number))
-            replica.wall_offset_ns = (bits % (2 * spread + 1) - spread) * 1_000_000 if spread else 0
+            replica.clock = WallClock((bits % (2 * spread + 1) - spread) * 1_000_000 if spread else 0)
         self.clients = [MemoryClient(self, index) for index in range(self.shape.clients)]
 
     @property

@@ -12,8 +12,8 @@ from sim.choices import Choices
 from sim.oracles.facts import Violation, violate
 from sim.oracles.reference import new_machine
 from sim.oracles.watch import Watch
-from sim.replica import EPOCH_NS
 from sim.shape import Shape, address_of
+from sim.wall_clock import WallClock
 from trio_pb.app.orders import Orders
 from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.ports import (
@@ -193,7 +193,7 @@ class MemoryReplica:
         self.number = number
         self.device = device
         self.host = address_of(number).partition(":")[0]
-        self.wall_offset_ns = 0
+        self.clock = WallClock()
         self.boot: Boot | None = None  # The present one, ready or not.
         self.boots: list[Boot] = []
         self.storage_may_fail = False  # Since an injected error, until the next boot.
@@ -321,7 +321,7 @@ class MemoryReplica:
             run_job=_run_job,
             make_runner=lambda: self._make_runner(boot),
             storage_clock=trio.current_time,
-            wall_ns=lambda: EPOCH_NS + world.timeline.now * 1000 + self.wall_offset_ns,
+            wall_ns=lambda: self.clock.read(world.timeline.now),
         )
 
     def _make_runner(self, boot: Boot) -> Runner:

@@ -14,6 +14,7 @@ __all__ = ["DriverShape", "FaultCounts", "draw_driver_shape"]
 MS = 1000  # Microseconds.
 OPERATIONS_MAX = 60  # Of all clients: a run of the driver costs some fifty times one of the core.
 CLIENTS_MAX = 3
+REPLICAS_MAX = 5
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +64,12 @@ def draw_driver_shape(choices: Choices) -> DriverShape:
     clients = min(sizes.clients, CLIENTS_MAX)
     share = min(sizes.workload.operations * sizes.clients, OPERATIONS_MAX) // clients
     return DriverShape(
-        sizes=attrs.evolve(sizes, clients=clients, workload=attrs.evolve(sizes.workload, operations=share)),
+        sizes=attrs.evolve(
+            sizes,
+            replicas=min(sizes.replicas, REPLICAS_MAX),
+            clients=clients,
+            workload=attrs.evolve(sizes.workload, operations=share),
+        ),
         streams=StreamFaults(
             latency_mean=one_of("latency", 200, 50, 1 * MS, 10 * MS),
             short_reads=some("short reads", 0.5, 10, 50, 100) / 100,
