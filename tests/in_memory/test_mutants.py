@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -69,8 +68,7 @@ def keep_the_place_of_the_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
             return await call(self, *arguments)
         except trio.Cancelled:
             room: trio.Semaphore = vars(self)["_room"]
-            with suppress(trio.WouldBlock):
-                room.acquire_nowait()
+            trio.lowlevel.spawn_system_task(room.acquire)  # As soon as it is free, and for good.
             raise
 
     monkeypatch.setattr(Client, "_call", calling)

@@ -145,8 +145,11 @@ class ObservedCore:
 
     def _hear(self, inputs: Sequence[Input]) -> None:
         watch, number = self._watch, self._number
+        # A turn may execute more at once: then the machine is past the op that we would look at.
+        op = self._boot.machine.op
         if self._adopted is not None:
-            watch.state(number, self._adopted, self._boot.machine.digest())
+            if op == self._adopted:
+                watch.state(number, op, self._boot.machine.digest())
             self._adopted = None
         for item in inputs:
             if type(item) is Start:
@@ -157,8 +160,8 @@ class ObservedCore:
             elif type(item) is SuperblockDone:
                 self._truth.image_written(item.sequence)
                 watch.image_done(number, item.sequence)
-            elif type(item) is Applied and item.op % OPS_PER_DIGEST == 0 and self._boot.machine.op == item.op:
-                watch.state(number, item.op, self._boot.machine.digest())
+            elif type(item) is Applied and op == item.op and op % OPS_PER_DIGEST == 0:
+                watch.state(number, op, self._boot.machine.digest())
 
     def _say(self, output: Output) -> None:
         watch, number = self._watch, self._number
