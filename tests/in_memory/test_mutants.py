@@ -21,6 +21,7 @@ from trio_pb.driver.outgoing import Outgoing
 from trio_pb.driver.peer_link import PeerChannel
 from trio_pb.storage.disk import Flush, Step
 from trio_pb.storage.work import Completion, Work
+from trio_pb.testbed.in_memory import streams
 from trio_pb.testbed.in_memory.run import run_driver
 from trio_pb.testbed.in_memory.shape import DriverShape, FaultCounts
 from trio_pb.testbed.in_memory.streams import StreamFaults
@@ -31,6 +32,7 @@ SEEDS = (8, 9, 10)
 PATIENCE = 700_000  # Microseconds: a mutant need not be waited for as long.
 CALM = DriverShape(sizes=SIZES, patience=PATIENCE)
 PIECES = DriverShape(sizes=SIZES, patience=500_000, streams=StreamFaults(short_reads=0.5, short_writes=0.5))
+DEATHS = DriverShape(sizes=SIZES, patience=PATIENCE, faults=FaultCounts(crashes=6))
 RESETS = DriverShape(sizes=SIZES, patience=PATIENCE, faults=FaultCounts(resets=10))
 IMPATIENT = DriverShape(sizes=SIZES, patience=PATIENCE, cancellations=0.5, calls_max=4)
 DYING = DriverShape(sizes=SIZES, patience=PATIENCE, faults=FaultCounts(client_deaths=6))
@@ -139,6 +141,11 @@ def leave_the_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PeerChannel, "_use", careless)
 
 
+def listen_without_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks after connections whose other end lost its power."""
+    monkeypatch.setattr(streams, "KEEPALIVE_US", 1 << 60)
+
+
 def answer_the_last_who_came(monkeypatch: pytest.MonkeyPatch) -> None:
     """All client connections have one tag: replies go to whoever connected last."""
 
@@ -180,6 +187,7 @@ MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], DriverShape, set[str]]
     (work_in_two_places, SLOW, {"AssertionError"}),
     (flush_later, CALM, {"INV-8"}),
     (leave_the_connection_open, RESETS, {"leak"}),
+    (listen_without_keep_alive, DEATHS, {"leak"}),
     (answer_the_last_who_came, CALM, {"INV-33", "KeyError"}),
 ]
 
