@@ -29,7 +29,7 @@ from trio_pb.testbed.in_memory.replica import MemoryReplica
 from trio_pb.testbed.in_memory.shape import DriverShape
 from trio_pb.testbed.in_memory.timeline import SECOND, Timeline
 
-__all__ = ["Faults"]
+__all__ = ["STRANGER_SECONDS", "Faults"]
 
 T = TypeVar("T")
 
@@ -134,8 +134,15 @@ class Faults:
             device.medium.is_full = False
             device.medium.fail_after = None
             device.stalled_until = 0
-            replica.start()
+        self._supervise()
         world.trace("healed")
+
+    def _supervise(self) -> None:
+        """Who ends, of a fault of before, is started again until the run is over."""
+        if not self._is_over:
+            for replica in self.world.replicas:
+                replica.start()
+            self.world.timeline.after(50 * MS, self._supervise)
 
     # --- Draws ----------------------------------------------------------------------------------
 
@@ -177,7 +184,7 @@ class Faults:
     def _restart(self, replica: MemoryReplica, patience: int) -> None:
         if self._is_over:
             return
-        if replica.is_up and not self.is_healed:  # It may still be stopping.
+        if replica.boot is not None and replica.boot.is_stopping:
             self.world.timeline.after(max(patience, 10 * MS), self._restart, replica, patience)
         else:
             replica.start()

@@ -87,6 +87,7 @@ class Boot:
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)  # Of all its tasks but the next.
     disk_scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     ended: trio.Event = attrs.Factory(trio.Event)
+    is_stopping: bool = False  # It was asked to stop.
     is_dead: bool = False  # Killed: whatever its tasks still do, nobody sees.
     info: ServerInfo | None = None
     core: Replica | None = None
@@ -247,6 +248,7 @@ class MemoryReplica:
         if boot is not None and boot.info is not None:
             self.world.trace("stop", self.number)
             self.world.count("graceful stops")
+            boot.is_stopping = True
             boot.info.stop()
             self.world.timeline.after(round(END_SECONDS_MAX * 1_000_000), self._demand_end, boot)
 

@@ -24,7 +24,7 @@ from trio_pb.core.messages import Greet, StatusGet, StatusReport
 from trio_pb.driver.incoming import Incoming
 from trio_pb.driver.recording import first_difference
 from trio_pb.testbed.in_memory.cluster import MemoryCluster, first_leaf
-from trio_pb.testbed.in_memory.faults import Faults
+from trio_pb.testbed.in_memory.faults import STRANGER_SECONDS, Faults
 from trio_pb.testbed.in_memory.receipts import check_receipts
 from trio_pb.testbed.in_memory.repeatable import run_repeatably
 from trio_pb.testbed.in_memory.shape import DriverShape, draw_driver_shape
@@ -127,8 +127,6 @@ async def _run(cluster: MemoryCluster) -> None:
 
     await cluster.wait_until(is_done, min(FAULT_PHASE_US, 10 * cluster.plan.patience))
     faults.heal()
-    for replica in cluster.replicas:
-        replica.start()
     await _demand_answers(cluster, is_done)
     await _demand_last_orders(cluster)
     await _demand_convergence(cluster)
@@ -222,7 +220,7 @@ async def _end(cluster: MemoryCluster) -> None:
     limit = cluster.timeline.now + END_US
     if not await cluster.wait_until(lambda: not any(replica.is_up for replica in cluster.replicas), limit):
         violate("stop", f"a server does not end\n{cluster.describe()}")
-    await cluster.timeline.sleep(SECOND // 10)
+    await cluster.timeline.sleep(round(2 * STRANGER_SECONDS * SECOND))  # The last of them loses its patience.
 
 
 def _demand_nothing_left(cluster: MemoryCluster) -> None:
