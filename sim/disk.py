@@ -146,6 +146,16 @@ class FakeDisk:
         """Whether anything written after write number `write` is still at stake."""
         return any([file.unflushed and file.unflushed[-1].number > write for file in self._files.values()])
 
+    def writes_at_stake(self) -> Iterator[bytes]:
+        """The data of every write that a power cut now may take."""
+        for file in self._files.values():
+            for write in file.at_stake:
+                yield write.data
+
+    def has(self, data: bytes) -> bool:
+        """Whether these bytes stand anywhere, in one piece."""
+        return any(data in file.data for file in self._files.values())
+
     # --- Crashes ----------------------------------------------------------------------------
 
     def crash_process(self) -> None:

@@ -7,13 +7,12 @@ history as one whose outcome is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sized
+from typing import Any, Protocol
 
 import attrs
 
 from sim.choices import Choices, latency_of
-from sim.scheduler import Scheduler
 from sim.shape import WorkloadPlan
 from trio_pb.app.orders import (
     PLACE,
@@ -27,9 +26,6 @@ from trio_pb.app.orders import (
     encode_scan,
 )
 from trio_pb.core.client_ports import Failure, Success
-
-if TYPE_CHECKING:
-    from sim.client import SimClient
 
 __all__ = ["History", "Operation", "Workload"]
 
@@ -100,12 +96,34 @@ class History:
         return sum(1 for operation in self.operations if operation.succeeded)
 
 
+class Timers(Protocol):
+    """Where a workload waits."""
+
+    def after(self, delay: int, call: Callable[..., None], *arguments: Any) -> None:
+        """Make `call(*arguments)` when `delay` microseconds have passed."""
+        ...
+
+
+class Caller(Protocol):
+    """Who carries a workload: a client of the simulated world, or a real one."""
+
+    name: str
+    on_completed: Callable[[Operation], None]
+
+    @property
+    def pending(self) -> Sized:
+        """Operations begun and not ended."""
+        ...
+
+    def submit(self, operation: Operation) -> None:
+        """Begin an operation; `on_completed` tells its end."""
+        ...
+
+
 class Workload:
     """Keeps one client busy until its share is done."""
 
-    def __init__(
-        self, client: SimClient, index: int, plan: WorkloadPlan, choices: Choices, scheduler: Scheduler
-    ) -> None:
+    def __init__(self, client: Caller, index: int, plan: WorkloadPlan, choices: Choices, scheduler: Timers) -> None:
         self.client = client
         self.plan = plan
         self.remaining = plan.operations

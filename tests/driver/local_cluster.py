@@ -24,10 +24,13 @@ from trio_pb.core.messages import (
     StatusGet,
     StatusReport,
 )
+from trio_pb.core.replica import Replica
 from trio_pb.driver.file_disk import FileDisk
 from trio_pb.driver.incoming import Incoming
-from trio_pb.driver.peer_link import dial_tcp
+from trio_pb.driver.platform import Platform
+from trio_pb.driver.recording import RecordingCore
 from trio_pb.driver.server import ServerInfo, serve
+from trio_pb.driver.tcp import dial_tcp
 from trio_pb.storage.disk import run
 from trio_pb.storage.store import format_directory
 
@@ -55,6 +58,7 @@ class LocalCluster:
         self.directory = directory
         self.replicas = tuple(range(replicas))
         self.running: dict[int, Running] = {}
+        self.recordings: list[RecordingCore] = []  # Of every boot.
         self._nursery = nursery
         for replica in self.replicas:
             with FileDisk(self.path_of(replica), create=True) as disk:
@@ -146,9 +150,14 @@ class LocalCluster:
             listen="127.0.0.1:0",
             peers={peer: f"replica-{peer}:1" for peer in self.replicas if peer != replica},
             segment_size=SEGMENT_SIZE,
-            dial=self._dial,
+            platform=Platform(dial=self._dial),
+            observe=self._record,
             task_status=task_status,
         )
+
+    def _record(self, core: Replica) -> RecordingCore:
+        self.recordings.append(RecordingCore(core))
+        return self.recordings[-1]
 
     async def _dial(self, address: str) -> trio.abc.Stream:
         running = self.running.get(int(address.removeprefix("replica-").removesuffix(":1")))

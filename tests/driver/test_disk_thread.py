@@ -11,6 +11,7 @@ import trio
 from tests.driver.fakes import FakeDisk, FakeStore, all_for_core, make_superblock
 from trio_pb.core.ports import ChunkPut, Collect, Input, Scrub, SuperblockWrite, WalAppend, WalDone, WalRead
 from trio_pb.driver.disk_thread import DiskThread
+from trio_pb.driver.disk_work import DiskWork
 from trio_pb.driver.flush_policy import BLOCKING_SECONDS_MAX, FlushPolicy
 from trio_pb.driver.inbox import Inbox
 from trio_pb.errors import DiskFullError, ReplicaStoppedError, StorageError
@@ -32,7 +33,7 @@ def append(sequence: int) -> WalAppend:
 async def test_completions_come_back_as_inputs() -> None:
     """Put, and some time later the inbox has it."""
     inbox = Inbox()
-    thread = DiskThread(FakeStore(complete), FakeDisk(), inbox, sift=all_for_core)
+    thread = DiskWork(FakeStore(complete), FakeDisk(), inbox, DiskThread(), sift=all_for_core)
     thread.start()
     thread.put([append(1)])
     assert await inbox.take_all() == [WalDone(1)]
@@ -43,7 +44,7 @@ async def test_what_was_put_together_is_one_group_and_waits_for_the_running_one(
     """While a flush runs everything else gathers behind it."""
     inbox, disk = Inbox(), FakeDisk()
     store = FakeStore(complete)
-    thread = DiskThread(store, disk, inbox, sift=all_for_core)
+    thread = DiskWork(store, disk, inbox, DiskThread(), sift=all_for_core)
     thread.start()
     disk.gate.clear()
     thread.put([append(1), append(2)])
@@ -64,7 +65,7 @@ async def test_a_failed_flush_stops_the_replica_with_the_cause_and_is_not_retrie
     """R-IOERR: one attempt, a clear message, no completion."""
     inbox, disk = Inbox(), FakeDisk()
     disk.fail("log/1: flush: EIO")
-    thread = DiskThread(FakeStore(complete), disk, inbox, sift=all_for_core)
+    thread = DiskWork(FakeStore(complete), disk, inbox, DiskThread(), sift=all_for_core)
     thread.start()
     thread.put([append(1)])
     with pytest.raises(ReplicaStoppedError, match="storage: log/1: flush: EIO") as caught:
@@ -79,7 +80,7 @@ async def test_a_failed_flush_stops_the_replica_with_the_cause_and_is_not_retrie
 async def test_a_bug_in_storage_code_is_not_hidden_in_the_thread() -> None:
     """Any exception arrives where the replica is owned."""
     inbox = Inbox()
-    thread = DiskThread(FakeStore(complete), FakeDisk(), inbox, sift=all_for_core)
+    thread = DiskWork(FakeStore(complete), FakeDisk(), inbox, DiskThread(), sift=all_for_core)
     thread.start()
     thread.put([WalRead(id=None)])  # type: ignore[arg-type] # The store's own assert is what we are after.
     with pytest.raises(AssertionError):
@@ -91,7 +92,7 @@ async def test_closing_ends_the_running_job_and_drops_the_rest() -> None:
     """Nothing starts after close was asked for."""
     inbox, disk = Inbox(), FakeDisk()
     store = FakeStore(complete)
-    thread = DiskThread(store, disk, inbox, sift=all_for_core)
+    thread = DiskWork(store, disk, inbox, DiskThread(), sift=all_for_core)
     thread.start()
     disk.gate.clear()
     thread.put([append(1)])
@@ -107,7 +108,7 @@ async def test_closing_ends_the_running_job_and_drops_the_rest() -> None:
 async def test_a_hanging_disk_does_not_keep_close_for_ever() -> None:
     """Close says that the thread is still there."""
     disk = FakeDisk()
-    thread = DiskThread(FakeStore(complete), disk, Inbox(), sift=all_for_core)
+    thread = DiskWork(FakeStore(complete), disk, Inbox(), DiskThread(), sift=all_for_core)
     thread.start()
     disk.gate.clear()
     thread.put([append(1)])
@@ -119,7 +120,7 @@ async def test_a_hanging_disk_does_not_keep_close_for_ever() -> None:
 
 async def test_closing_a_thread_that_never_ran() -> None:
     """A start that failed half-way closes as well."""
-    assert await DiskThread(FakeStore(complete), FakeDisk(), Inbox(), sift=all_for_core).close(5)
+    assert await DiskWork(FakeStore(complete), FakeDisk(), Inbox(), DiskThread(), sift=all_for_core).close(5)
 
 
 async def test_of_all_completions_only_those_for_the_core_reach_it() -> None:
@@ -131,7 +132,7 @@ async def test_of_all_completions_only_those_for_the_core_reach_it() -> None:
         taken.extend(done)
         return [one for one in all_for_core(done) if one != WalDone(1)]
 
-    thread = DiskThread(FakeStore(complete), FakeDisk(), inbox, sift=sift)
+    thread = DiskWork(FakeStore(complete), FakeDisk(), inbox, DiskThread(), sift=sift)
     thread.start()
     thread.put([append(1)])
     assert await inbox.take_all() == []
@@ -240,10 +241,10 @@ RECORD, FLUSH = Write("log/1", 0, b"record"), Flush("log/1")
 PROOF, PROOF_FLUSH = Write("proofs", 0, b"proof"), Flush("proofs")
 
 
-async def start_inline(store: StepStore, disk: SteppedDisk, inbox: Inbox) -> tuple[DiskThread, Inline]:
+async def start_inline(store: StepStore, disk: SteppedDisk, inbox: Inbox) -> tuple[DiskWork, Inline]:
     """A thread that waits, beside a loop that may work."""
     policy = Inline()
-    thread = DiskThread(store, disk, inbox, sift=all_for_core, policy=policy, clock=disk.clock)
+    thread = DiskWork(store, disk, inbox, DiskThread(), sift=all_for_core, policy=policy, clock=disk.clock)
     thread.start()
     with trio.fail_after(5):
         while not thread.may_work_here([]):

@@ -55,6 +55,7 @@ from trio_pb.core.ports import (
 )
 from trio_pb.driver.clock import Clock
 from trio_pb.driver.disk_thread import DiskThread
+from trio_pb.driver.disk_work import DiskWork
 from trio_pb.driver.durability import Durability
 from trio_pb.driver.events import EventLog
 from trio_pb.driver.flush_policy import TRIAL_JOBS, FlushPolicy
@@ -127,8 +128,8 @@ class World:
         self.flush_policy = FlushPolicy()
         self.checkpointer = Checkpointer(self.machine)
         self.store = FakeStore(complete)
-        self.disk = DiskThread(
-            self.store, self.fake_disk, self.inbox, sift=self.checkpointer.sift, policy=self.flush_policy
+        self.disk = DiskWork(
+            self.store, self.fake_disk, self.inbox, DiskThread(), sift=self.checkpointer.sift, policy=self.flush_policy
         )
         self.peers: list[tuple[str, Stream]] = []  # Addresses and far ends, two per peer.
         self.transport = make_transport(core, self.inbox, dial=self._dial)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from random import Random
 
 import pytest
 import trio
@@ -16,7 +17,8 @@ from trio_pb.core.ports import Link
 from trio_pb.core.prepare import genesis
 from trio_pb.driver import peer_link as peer_link_module
 from trio_pb.driver.inbox import Inbox
-from trio_pb.driver.peer_link import PeerChannel, PeerLink, dial_tcp
+from trio_pb.driver.peer_link import PeerChannel, PeerLink
+from trio_pb.driver.tcp import dial_tcp
 
 Stream = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 
@@ -45,7 +47,7 @@ async def test_a_broken_connection_is_dialled_again_with_back_off(autojump_clock
     """Fast at first, then at most every second, and back at work when the peer is."""
     network, changes = Network(), list[bool]()
     network.up = False
-    channel = PeerChannel("replica 1", "b:1", network.dial, 1000, changes.append)
+    channel = PeerChannel("replica 1", "b:1", network.dial, 1000, changes.append, Random(1))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.run)
         await trio.sleep(20)
@@ -78,7 +80,7 @@ async def test_a_dial_that_hangs_is_given_up(autojump_clock: MockClock) -> None:
         dials.append(trio.current_time())
         await trio.sleep_forever()
 
-    channel = PeerChannel("replica 1", "b:1", hang, 1000, lambda _up: None)
+    channel = PeerChannel("replica 1", "b:1", hang, 1000, lambda _up: None, Random(1))
     with trio.move_on_after(20):
         await channel.run()
     assert 6 <= len(dials) <= 10
@@ -88,7 +90,7 @@ async def test_a_peer_that_stops_reading_fills_a_bounded_queue() -> None:
     """The newest messages are dropped and counted; what was queued arrives once it reads again."""
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
     port = listener.socket.getsockname()[1]
-    channel = PeerChannel("replica 1", f"127.0.0.1:{port}", dial_tcp, 20 << 20, lambda _up: None)
+    channel = PeerChannel("replica 1", f"127.0.0.1:{port}", dial_tcp, 20 << 20, lambda _up: None, Random(1))
     frame = bytes(1 << 20)
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(channel.run)
@@ -129,7 +131,7 @@ async def test_copies_take_the_bulk_channel_and_the_rest_the_control_channel() -
 
 async def test_both_channels_of_a_link_count_what_they_drop() -> None:
     """Without a connection everything is dropped at once."""
-    link = PeerLink(1, "b:1", Network().dial, lambda _peer, _up: None)
+    link = PeerLink(1, "b:1", Network().dial, lambda _peer, _up: None, Random(1))
     link.control.put(b"one")
     link.bulk.put(b"two")
     link.flush()

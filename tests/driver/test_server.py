@@ -17,8 +17,9 @@ from trio_pb.codec.wire import encode_client
 from trio_pb.core.messages import CODE_REGISTER, Greet, Request
 from trio_pb.driver.addresses import format_address, parse_address
 from trio_pb.driver.file_disk import FileDisk
-from trio_pb.driver.peer_link import dial_tcp
+from trio_pb.driver.platform import Platform
 from trio_pb.driver.server import ServerInfo, serve
+from trio_pb.driver.tcp import dial_tcp
 from trio_pb.errors import ConfigError, DataDirectoryError, ReplicaStoppedError, StorageError
 from trio_pb.storage.disk import Flush, Step, run
 from trio_pb.storage.store import format_directory
@@ -119,7 +120,8 @@ async def test_a_failed_flush_ends_the_server_with_the_cause(tmp_path: Path) -> 
     format_single(tmp_path)
     disks: list[FailingDisk] = []
 
-    def open_disk(path: Path | str) -> FailingDisk:
+    async def open_disk(path: Path | str) -> FailingDisk:
+        await trio.lowlevel.checkpoint()
         disks.append(FailingDisk(path))
         return disks[0]
 
@@ -131,7 +133,7 @@ async def test_a_failed_flush_ends_the_server_with_the_cause(tmp_path: Path) -> 
                 listen="127.0.0.1:0",
                 peers={},
                 segment_size=SEGMENT_SIZE,
-                open_disk=open_disk,
+                platform=Platform(open_disk=open_disk),
                 task_status=task_status,
             )
 

@@ -45,7 +45,7 @@ from trio_pb.driver.addresses import parse_address
 from trio_pb.driver.clock import Alarm
 from trio_pb.driver.incoming import Incoming
 from trio_pb.driver.outgoing import Outgoing
-from trio_pb.driver.peer_link import dial_tcp
+from trio_pb.driver.tcp import dial_tcp
 from trio_pb.errors import (
     ConfigError,
     DeadlineError,
@@ -59,7 +59,7 @@ from trio_pb.errors import (
     UnknownOutcomeError,
 )
 
-__all__ = ["Answer", "Client", "OpenStream", "Receipt", "connect"]
+__all__ = ["Answer", "Client", "OpenStream", "Receipt", "connect", "open_client"]
 
 TIMEOUT_SECONDS = 10.0
 TIMEOUT_SECONDS_MAX = 1e9
@@ -132,6 +132,15 @@ async def connect(
         for address in addresses:
             parse_address(address)
     machine = ClusterClient(addresses, secrets.token_bytes(16), options)
+    async with open_client(machine, open_stream, timeout_s=timeout_s, in_flight_max=in_flight_max) as client:
+        yield client
+
+
+@asynccontextmanager
+async def open_client(
+    machine: ClusterClient, open_stream: OpenStream, *, timeout_s: float, in_flight_max: int = IN_FLIGHT_MAX
+) -> AsyncGenerator[Client, None]:
+    """Open a client around a new `machine`; what `connect` does once it knows the addresses."""
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -397,6 +406,8 @@ class Client:
         """Read and write until the connection ends; return why it did."""
         reason = ""
         try:
+            if self._connections.get(connection.address) is not connection:
+                return reason  # Given up in the moment in which it was made; there may be another by now.
             connection.outgoing = Outgoing(stream, OUTGOING_BYTES_MAX)
             self._put(Connected(connection.address))
             async with trio.open_nursery() as nursery:

@@ -22,8 +22,9 @@ TICK_ROUNDING = 1e-6  # Ticks. A sleep until tick n must not read n - 1 because 
 class Clock:
     """Counts ticks of 10 ms from its creation; must be made inside a Trio run."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._started = trio.current_time()
+        self._wall_ns = wall_ns
 
     def now_tick(self) -> int:
         """Whole ticks since start; never runs back."""
@@ -35,7 +36,7 @@ class Clock:
 
     def wall_ns(self) -> int:
         """Nanoseconds since 1970 by the wall clock, which may jump: never used for safety (G4)."""
-        return time.time_ns()
+        return self._wall_ns()
 
 
 class Alarm:

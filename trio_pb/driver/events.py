@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
-from time import monotonic
+
+import trio
 
 from trio_pb.core.ports import ChunkStored, Input, Scrubbed, Start, SyncState, Trace
 from trio_pb.driver.opening import CopiesDamaged
@@ -70,7 +71,7 @@ class EventLog:
         copies: CopiesDamaged,
         *,
         counters: Callable[[], tuple[tuple[str, int], ...]],
-        clock: Callable[[], float] = monotonic,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         image = start.superblock
         self._name = f"replica {image.replica}"

@@ -2,7 +2,7 @@
 
 A turn is synchronous, so it is atomic: nothing in it waits for sockets or other tasks, nor for a slow
 disk. Hence it may as well be taken in the task of a reader that asked for it `now` (`driver.inbox`).
-Within a turn: frames to peers leave first, then storage work goes to its thread, then the state
+Within a turn: frames to peers leave first, then storage work goes to its runner, then the state
 machine executes; its results are fed to another step of the same turn; replies leave last. On a fast
 disk, storage work is done after all that, in the same turn, and so are the steps that it completes.
 
@@ -51,7 +51,7 @@ from trio_pb.core.ports import (
     WalRead,
 )
 from trio_pb.driver.clock import Alarm, Clock
-from trio_pb.driver.disk_thread import DiskThread
+from trio_pb.driver.disk_work import DiskWork
 from trio_pb.driver.durability import Durability
 from trio_pb.driver.events import EventLog
 from trio_pb.driver.inbox import Inbox
@@ -122,7 +122,7 @@ class ReplicaHost:
         machine: Machine,
         clock: Clock,
         inbox: Inbox,
-        disk: DiskThread,
+        disk: DiskWork,
         checkpointer: Checkpointer,
         events: EventLog,
         transport: Transport,
@@ -229,7 +229,7 @@ class ReplicaHost:
                 self._carry_out[type(output)](output)
             self._client_envelope = None
             self._transport.flush_peers()
-            # After the sends: from here on the disk thread competes with us for the interpreter.
+            # After the sends: from here on a disk thread competes with us for the interpreter.
             if self._storage_work and not self._disk.may_work_here(self._storage_work):
                 self._disk.put(self._storage_work)
                 self._storage_work.clear()

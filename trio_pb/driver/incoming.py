@@ -1,18 +1,17 @@
 """Frames on their way in over one connection, decoded chunk by chunk.
 
-A socket is read by its descriptor once it is readable: Trio's own receive first tries without
-waiting, which for a partner that answers one message with one costs a failed system call, an
-exception and an asynchronous context manager per message.
+A socket is read directly once it is readable: Trio's own receive first tries without waiting, which
+for a partner that answers one message with one costs a failed system call, an exception and an
+asynchronous context manager per message.
 """
 
 from __future__ import annotations
-
-import os
 
 import trio
 
 from trio_pb.codec.frames import FrameReader
 from trio_pb.codec.wire import Decoded, decode
+from trio_pb.driver.direct import direct_of
 
 __all__ = ["Incoming"]
 
@@ -24,7 +23,7 @@ class Incoming:
 
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
         self._stream = stream
-        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._direct = direct_of(stream)
         self._reader = FrameReader()
         self.bytes_received = 0
         self.frames_unknown = 0  # Of kinds that a later release may have: dropped (PROTOCOL 3.1).
@@ -54,12 +53,12 @@ class Incoming:
 
     async def _receive_chunk(self) -> bytes | bytearray:
         """Wait for bytes and return them; b"" at the end."""
-        if self._socket is None:
+        if self._direct is None:
             return await self._stream.receive_some(CHUNK_SIZE)
         while True:
-            await trio.lowlevel.wait_readable(self._socket)
+            await self._direct.wait_readable()
             try:
-                return os.read(self._socket.fileno(), CHUNK_SIZE)
+                return self._direct.read_now(CHUNK_SIZE)
             except BlockingIOError:
                 continue  # Readiness is a hint.
             except OSError as error:

@@ -1,16 +1,15 @@
 """Bytes on their way out over one connection: bounded, joined, and sent without a wait if possible.
 
-All frames of a turn leave in one write. A socket's write is tried at once, by its file descriptor,
-which costs a system call; only what the kernel does not take wakes the writer task. (Trio's own
-send always passes through the scheduler: a task switch per message.) A stream without a
-descriptor, as in tests or under TLS, always uses the writer.
+All frames of a turn leave in one write. A socket's write is tried at once, which costs a system call;
+only what the kernel does not take wakes the writer task. (Trio's own send always passes through the
+scheduler: a task switch per message.) A stream that cannot be tried, as under TLS, always uses the writer.
 """
 
 from __future__ import annotations
 
-import os
-
 import trio
+
+from trio_pb.driver.direct import direct_of
 
 __all__ = ["Outgoing"]
 
@@ -20,7 +19,7 @@ class Outgoing:
 
     def __init__(self, stream: trio.abc.SendStream, size_max: int) -> None:
         self._stream = stream
-        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._direct = direct_of(stream)
         self._size_max = size_max
         self._frames: list[bytes] = []
         self._size = 0  # Bytes put and not yet taken by the kernel.
@@ -82,10 +81,9 @@ class Outgoing:
         return data
 
     def _write(self, data: bytes) -> int:
-        if self._socket is None:
+        if self._direct is None:
             return 0
         try:
-            # The descriptor is asked for each time: it is -1 once closed, so never a stranger's.
-            return os.write(self._socket.fileno(), data)
+            return self._direct.write_now(data)
         except OSError:
             return 0  # No room, or broken: then the writer meets the error where it is handled.

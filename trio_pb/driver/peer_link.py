@@ -12,17 +12,15 @@ sends again whatever still matters, and old news would only delay it.
 from __future__ import annotations
 
 import logging
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from random import Random
-from typing import TypeAlias
 
 import trio
 
-from trio_pb.driver.addresses import parse_address
 from trio_pb.driver.outgoing import Outgoing
+from trio_pb.driver.platform import Dial
 
-__all__ = ["Dial", "PeerChannel", "PeerLink", "dial_tcp"]
+__all__ = ["PeerChannel", "PeerLink"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,54 +30,21 @@ DIAL_SECONDS_MAX = 2.0
 BACKOFF_SECONDS_MIN = 0.02
 BACKOFF_SECONDS_MAX = 1.0
 STEADY_SECONDS = 1.0  # A connection that lived this long starts the back-off anew.
-UNACKNOWLEDGED_MS_MAX = 3000  # Then the kernel gives the connection up, and we dial again.
-UNSENT_BYTES_LOW = 1 << 20
-
-Dial: TypeAlias = Callable[[str], Awaitable[trio.abc.Stream]]  # Given "host:port"; raises OSError.
-
-
-async def dial_tcp(address: str) -> trio.abc.Stream:
-    """Connect to `address`, resolving its name anew (it may have moved).
-
-    Trio sets TCP_NODELAY by itself. Without a bound on unacknowledged time, a connection that
-    stalled for a minute of partition would resend only a minute after the partition healed. Trio's
-    low-water mark of 16 KiB for unsent bytes suits streams that compete with one another; ours
-    would fall back to the writer task with every large prepare.
-
-    Raises:
-        OSError: nobody is there.
-    """
-    host, port = parse_address(address)
-    stream = await trio.open_tcp_stream(host, port)
-    try:
-        _prepare(stream, address)
-    except OSError:  # We reached ourselves, or the other side is gone already.
-        await trio.aclose_forcefully(stream)
-        raise
-    return stream
-
-
-def _prepare(stream: trio.SocketStream, address: str) -> None:
-    if stream.socket.getsockname() == stream.socket.getpeername():
-        # Dialling a free port that happens to be ours by chance connects a socket to itself, and
-        # would keep whom we look for from ever listening there.
-        raise ConnectionRefusedError(f"{address}: nobody listens there, we reached ourselves")
-    for option, value in (("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MS_MAX), ("TCP_NOTSENT_LOWAT", UNSENT_BYTES_LOW)):
-        if hasattr(socket, option):  # Linux has both.
-            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 class PeerChannel:
     """One of the two connections to a peer; sends while it is up, drops while it is not."""
 
-    def __init__(self, name: str, address: str, dial: Dial, bytes_max: int, notify: Callable[[bool], None]) -> None:
+    def __init__(
+        self, name: str, address: str, dial: Dial, bytes_max: int, notify: Callable[[bool], None], jitter: Random
+    ) -> None:
         self._name = name
         self._address = address
         self._dial = dial
         self._bytes_max = bytes_max
         self._notify = notify
         self._outgoing: Outgoing | None = None
-        self._random = Random()
+        self._jitter = jitter
         self.frames_dropped = 0
         self.connections_made = 0
 
@@ -113,7 +78,7 @@ class PeerChannel:
                 if trio.current_time() - started >= STEADY_SECONDS:
                     backoff = BACKOFF_SECONDS_MIN
             # Jitter, or replicas that lost one another in the same instant would also meet again so.
-            await trio.sleep(backoff * self._random.uniform(0.5, 1.0))
+            await trio.sleep(backoff * self._jitter.uniform(0.5, 1.0))
             backoff = min(2 * backoff, BACKOFF_SECONDS_MAX)
 
     async def _use(self, stream: trio.abc.Stream) -> None:
@@ -147,11 +112,13 @@ async def _write(outgoing: Outgoing, scope: trio.CancelScope) -> None:
 class PeerLink:
     """Both channels to one peer."""
 
-    def __init__(self, replica: int, address: str, dial: Dial, notify: Callable[[int, bool], None]) -> None:
+    def __init__(
+        self, replica: int, address: str, dial: Dial, notify: Callable[[int, bool], None], jitter: Random
+    ) -> None:
         self.control = PeerChannel(
-            f"replica {replica}", address, dial, CONTROL_BYTES_MAX, lambda up: notify(replica, up)
+            f"replica {replica}", address, dial, CONTROL_BYTES_MAX, lambda up: notify(replica, up), jitter
         )
-        self.bulk = PeerChannel(f"replica {replica} (bulk)", address, dial, BULK_BYTES_MAX, lambda _up: None)
+        self.bulk = PeerChannel(f"replica {replica} (bulk)", address, dial, BULK_BYTES_MAX, lambda _up: None, jitter)
 
     @property
     def frames_dropped(self) -> int:

@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 import attrs
 import trio
@@ -18,20 +19,20 @@ from trio_pb.core.ports import Input, Report, Start, Transfer
 from trio_pb.core.replica import Replica
 from trio_pb.driver.addresses import WILDCARD_HOSTS, format_address, parse_address
 from trio_pb.driver.clock import Clock
-from trio_pb.driver.disk_thread import DiskThread
+from trio_pb.driver.disk_work import DiskWork
 from trio_pb.driver.durability import Durability
 from trio_pb.driver.events import EventLog
-from trio_pb.driver.file_disk import FileDisk
-from trio_pb.driver.host import Machine, ReplicaHost
+from trio_pb.driver.host import Core, Machine, ReplicaHost
 from trio_pb.driver.inbox import Inbox
 from trio_pb.driver.opening import CopiesDamaged, look_at_copies
-from trio_pb.driver.peer_link import Dial, dial_tcp
+from trio_pb.driver.platform import Platform
 from trio_pb.driver.reception import Reception
 from trio_pb.driver.signals import stop_on_signals
+from trio_pb.driver.tcp import Listening, close_listeners
 from trio_pb.driver.transport import Transport
 from trio_pb.errors import ConfigError, ReplicaStoppedError
 from trio_pb.storage.checkpointer import Checkpointer
-from trio_pb.storage.disk import Disk, run
+from trio_pb.storage.disk import Disk
 from trio_pb.storage.store import Store
 from trio_pb.storage.work import Completion
 
@@ -43,10 +44,10 @@ STOP_SECONDS_MAX = 5.0  # Of a graceful stop, all steps together.
 TRANSFER_SECONDS_MAX = 2.0  # The core gives up after 100 ticks (PROTOCOL 11).
 DISK_SECONDS_MAX = 5.0  # For the running disk job to end, once all else is closed.
 FINISH_SECONDS_MAX = 1.0  # For ordered requests to be executed.
-BACKLOG = 512
 CHECKPOINT_INTERVAL_MIN = 32  # A pipeline: with less it would wait for the disk.
 CHECKPOINT_INTERVAL_MAX = 65536
 WAL_INTERVALS = 4  # The log keeps so many of them, as by default.
+PLATFORM = Platform()
 
 
 @attrs.frozen(kw_only=True)
@@ -76,15 +77,16 @@ async def serve(
     seed: int = 0,
     segment_size: int | None = None,
     handle_signals: bool = False,
-    open_disk: Callable[[Path | str], FileDisk] = FileDisk,
-    dial: Dial = dial_tcp,
+    platform: Platform = PLATFORM,
+    observe: Callable[[Replica], Core] | None = None,
     task_status: trio.TaskStatus[ServerInfo] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the replica whose data `directory` has, until it is stopped.
 
     `peers` maps replica ids to "host:port"; an entry of this replica itself is taken as what it
     advertises. `machine` must be new: its state comes from the newest checkpoint and the log above it. With
-    `handle_signals`, SIGTERM and SIGINT stop gracefully, a second one at once.
+    `handle_signals`, SIGTERM and SIGINT stop gracefully, a second one at once. `observe` is given the core and
+    returns what stands in front of it (`driver.recording`).
 
     Raises:
         ConfigError: an address or option makes no sense, or cannot be bound; it is named.
@@ -96,28 +98,29 @@ async def serve(
     for address in [*peers.values(), *([advertise] if advertise else [])]:
         parse_address(address)
     options = Options(limits=limits or Limits(), timeouts=timeouts or Timeouts(), seed=seed)
-    listeners = await _listen(listen)
+    listening = await platform.listen(listen)
     try:
-        disk = await trio.to_thread.run_sync(open_disk, directory)
+        disk = await platform.open_disk(directory)
     except BaseException:
-        await _close(listeners)
+        await close_listeners(listening.listeners)
         raise
     closed_in_time = True
     try:
         store = Store() if segment_size is None else Store(segment_size=segment_size)
-        copies = await trio.to_thread.run_sync(run, disk, look_at_copies())
-        start = await trio.to_thread.run_sync(run, disk, store.open(machine))
+        copies = await platform.run_job(disk, look_at_copies())
+        start = await platform.run_job(disk, store.open(machine))
         server = _Server(
             copies=copies,
             store=store,
             disk=disk,
             start=start,
             machine=machine,
-            listeners=listeners,
+            listening=listening,
             advertise=advertise,
             peers=peers,
             options=options,
-            dial=dial,
+            platform=platform,
+            observe=observe,
         )
         closed_in_time = False
         try:
@@ -127,7 +130,7 @@ async def serve(
     finally:
         if closed_in_time:  # Else its thread still uses it.
             disk.close()
-        await _close(listeners)
+        await close_listeners(listening.listeners)
 
 
 def limits_of(checkpoint_interval: int | None) -> Limits:
@@ -145,25 +148,6 @@ def limits_of(checkpoint_interval: int | None) -> Limits:
     return Limits(checkpoint_interval_ops=checkpoint_interval, wal_ops=WAL_INTERVALS * checkpoint_interval)
 
 
-async def _listen(listen: str) -> list[trio.SocketListener]:
-    host, port = parse_address(listen)
-    try:
-        listeners = await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigError(
-            f"listen {listen!r}: cannot bind: {error.strerror or error}; choose another address"
-        ) from error
-    if port == 0:
-        await _close(listeners[1:])  # Each address of the host has got a port of its own; we can tell of one.
-        del listeners[1:]
-    return listeners
-
-
-async def _close(listeners: list[trio.SocketListener]) -> None:
-    for listener in listeners:
-        await listener.aclose()
-
-
 class _Server:
     """The parts of one replica, wired."""
 
@@ -175,22 +159,25 @@ class _Server:
         disk: Disk,
         start: Start,
         machine: Machine,
-        listeners: list[trio.SocketListener],
+        listening: Listening,
         advertise: str | None,
         peers: Mapping[int, str],
         options: Options,
-        dial: Dial,
+        platform: Platform,
+        observe: Callable[[Replica], Core] | None,
     ) -> None:
         image = start.superblock
-        self._listeners = listeners
-        self._host, self._port = listeners[0].socket.getsockname()[:2]
+        self._listeners = list(listening.listeners)
+        self._host, self._port = listening.host, listening.port
         self._address = advertise or peers.get(image.replica) or self._default_address()
         addresses = {**peers, image.replica: self._address}
         self._core = Replica(attrs.evolve(options, addresses=tuple(sorted(addresses.items()))))
         self._inbox = Inbox()
         self._events = EventLog(start, copies, counters=lambda: self._core.report().counters)
         self._checkpointer = Checkpointer(machine)
-        self._disk = DiskThread(store, disk, self._inbox, sift=self._sift)
+        self._disk = DiskWork(
+            store, disk, self._inbox, platform.make_runner(), sift=self._sift, clock=platform.storage_clock
+        )
         durability = Durability(start)
         self._transport = Transport(
             cluster=image.cluster,
@@ -205,13 +192,14 @@ class _Server:
                 addresses=addresses,
                 counters=self._counters,
             ),
-            dial=dial,
+            dial=platform.dial,
+            jitter=Random(repr((options.seed, image.replica, image.incarnation, image.boot))),
         )
         self._replica_host = ReplicaHost(
-            core=self._core,
+            core=self._core if observe is None else observe(self._core),
             start=start,
             machine=machine,
-            clock=Clock(),
+            clock=Clock(platform.wall_ns),
             inbox=self._inbox,
             disk=self._disk,
             checkpointer=self._checkpointer,
@@ -256,7 +244,7 @@ class _Server:
             raise failure  # Out here, so that no exception group wraps it.
 
     async def close_disk(self) -> bool:
-        """Let the disk thread end; return whether it did."""
+        """Let the running storage job end; return whether it did."""
         return await self._disk.close(DISK_SECONDS_MAX)
 
     def _sift(self, done: Sequence[Completion]) -> list[Input]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from itertools import count
+from random import Random
 from typing import get_args
 
 import trio
@@ -33,8 +34,10 @@ from trio_pb.core.ports import FromClient, FromPeer, Link
 from trio_pb.driver.inbox import Inbox
 from trio_pb.driver.incoming import Incoming
 from trio_pb.driver.outgoing import Outgoing
-from trio_pb.driver.peer_link import Dial, PeerLink, dial_tcp
+from trio_pb.driver.peer_link import PeerLink
+from trio_pb.driver.platform import Dial
 from trio_pb.driver.reception import Reception
+from trio_pb.driver.tcp import dial_tcp
 from trio_pb.errors import RemoteProtocolError
 
 __all__ = ["Transport"]
@@ -73,12 +76,16 @@ class Transport:
         inbox: Inbox,
         reception: Reception,
         dial: Dial = dial_tcp,
+        jitter: Random | None = None,
     ) -> None:
         assert replica not in peers, "a replica is no peer of its own"
         self._cluster = cluster
         self._inbox = inbox
         self._reception = reception
-        self._links = {peer: PeerLink(peer, address, dial, self._on_link) for peer, address in sorted(peers.items())}
+        jitter = jitter or Random()
+        self._links = {
+            peer: PeerLink(peer, address, dial, self._on_link, jitter) for peer, address in sorted(peers.items())
+        }
         self._clients: dict[int, ClientConnection] = {}
         self._touched: dict[int, ClientConnection] = {}  # Clients with something put since the last flush.
         self._tags = count(FIRST_TAG)

@@ -13,6 +13,8 @@ import trio
 
 from trio_pb.app.orders import Orders
 from trio_pb.driver.collector import spare_the_loop
+from trio_pb.driver.file_disk import FileDisk
+from trio_pb.driver.platform import Platform
 from trio_pb.driver.server import ServerInfo, limits_of, serve
 from trio_pb.driver.signals import end_of_input
 from trio_pb.testbed.faulty_disks import disk_by_name
@@ -37,6 +39,11 @@ def main() -> None:
 
 
 async def _run(words: argparse.Namespace) -> None:
+    faulty = disk_by_name(words.disk)
+
+    async def open_disk(directory: Path | str) -> FileDisk:
+        return await trio.to_thread.run_sync(faulty, directory)
+
     entries = [entry.partition("=") for entry in words.peers]
     async with trio.open_nursery() as nursery:
 
@@ -49,7 +56,7 @@ async def _run(words: argparse.Namespace) -> None:
                 limits=limits_of(words.checkpoint_interval),
                 segment_size=words.segment_mib << 20,
                 handle_signals=True,
-                open_disk=disk_by_name(words.disk),
+                platform=Platform(open_disk=open_disk),
                 task_status=task_status,
             )
             nursery.cancel_scope.cancel()

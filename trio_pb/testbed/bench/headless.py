@@ -22,6 +22,7 @@ from trio_pb.core.replica import Replica
 from trio_pb.driver.clock import Clock
 from trio_pb.driver.collector import spare_the_loop
 from trio_pb.driver.disk_thread import DiskThread
+from trio_pb.driver.disk_work import DiskWork
 from trio_pb.driver.durability import Durability
 from trio_pb.driver.events import EventLog
 from trio_pb.driver.host import ReplicaHost
@@ -159,7 +160,7 @@ async def headless(directory: Path, limits: Limits) -> AsyncGenerator[Headless]:
             events.on_completions(inputs)
             return inputs
 
-        disk_thread = DiskThread(store, disk, inbox, sift=sift)
+        disk_work = DiskWork(store, disk, inbox, DiskThread(), sift=sift)
         durability = Durability(start)
         host = ReplicaHost(
             core=core,
@@ -167,7 +168,7 @@ async def headless(directory: Path, limits: Limits) -> AsyncGenerator[Headless]:
             machine=machine,
             clock=Clock(),
             inbox=inbox,
-            disk=disk_thread,
+            disk=disk_work,
             checkpointer=checkpointer,
             events=events,
             transport=Transport(
@@ -188,7 +189,7 @@ async def headless(directory: Path, limits: Limits) -> AsyncGenerator[Headless]:
         )
         async with trio.open_nursery() as nursery:
             spare_the_loop()
-            disk_thread.start()
+            disk_work.start()
             host.take_first_turn()
             first, head = core.state.applied, core.state.log.head
             nursery.start_soon(host.run)
@@ -204,7 +205,7 @@ async def headless(directory: Path, limits: Limits) -> AsyncGenerator[Headless]:
                 with watched_collector(meter):
                     yield replica
             finally:
-                await disk_thread.close(DISK_SECONDS_MAX)
+                await disk_work.close(DISK_SECONDS_MAX)
             nursery.cancel_scope.cancel()
 
 
