@@ -12,6 +12,7 @@ from typing import TypeVar
 from sim.choices import Choices
 from sim.client import SimClient
 from sim.disk import FakeDisk
+from sim.listening import listener
 from sim.network import CLIENT_NODES, Network, Payload
 from sim.oracles import invariants, promises
 from sim.oracles.facts import Facts, violate
@@ -88,7 +89,8 @@ class SimCluster:
         self.events: list[tuple[object, ...]] = []  # The newest, for people.
         self.cluster_id = self._bytes16("cluster")
         self._digest = 0
-        self._connections = 0
+        self._listener = listener()
+        self._connections: Counter[tuple[int, int]] = Counter()  # Made so far, by client and replica.
         self._replicas_by_address = {address_of(number): number for number in range(shape.replicas)}
         self.network = Network(
             choices,
@@ -169,6 +171,8 @@ class SimCluster:
         """Note an event (`World`)."""
         entry = (self.scheduler.now, *event)
         self._digest = zlib.crc32(repr(entry).encode(), self._digest)
+        if self._listener is not None:
+            self._listener(entry)
         events = self.events
         events.append(entry)
         if len(events) > 2 * TRACE_KEPT:
@@ -205,10 +209,10 @@ class SimCluster:
 
     # --- Streams (`ClientWorld`) --------------------------------------------------------------------
 
-    def next_connection(self) -> int:
-        """A number that no connection had before."""
-        self._connections += 1
-        return self._connections
+    def next_connection(self, client: int, replica: int) -> int:
+        """A number that no connection had before, the same whatever others connect (`ClientWorld`)."""
+        self._connections[client, replica] += 1
+        return self._connections[client, replica] << 24 | (client - CLIENT_NODES) << 12 | replica
 
     def replica_at(self, address: str) -> int:
         """Which replica listens at an address."""
@@ -278,6 +282,8 @@ class SimCluster:
     def _arrive(self, source: int, destination: int, payload: Payload) -> None:
         message = payload.message
         self._digest = zlib.crc32(b"%d %d %d" % (self.scheduler.now, source, destination), self._digest)
+        if self._listener is not None:
+            self._listener((self.scheduler.now, "arrives", source, destination, message, payload.envelope))
         if destination >= CLIENT_NODES:
             self._client(destination).hear(payload)
             return

@@ -320,9 +320,11 @@ class Network:
             return
         data = self._encoded(payload)
         self.counts["cut short"] += 1
-        end = self._choices.bits(("cut short", self.counts["cut short"])) % len(data)
+        message = payload.message
+        key = ("cut short", type(message).__name__, payload.connection, getattr(message, "number", 0))
+        end = self._choices.bits(key) % len(data)
         if len(FrameReader().feed(data + data[:end])) != 1:
-            violate("corruption", f"{end} bytes of a {type(payload.message).__name__} are taken for a frame")
+            violate("corruption", f"{end} bytes of a {type(message).__name__} are taken for a frame")
 
     def _encoded(self, payload: Payload) -> bytes:
         message = payload.message
