@@ -54,8 +54,8 @@ class ClientWorld(Protocol):
         """Let a replica hear that a connection is closed."""
         ...
 
-    def next_connection(self) -> int:
-        """A number that no connection had before."""
+    def next_connection(self, client: int, replica: int) -> int:
+        """A number that no connection had before, the same whatever others connect."""
         ...
 
 
@@ -154,10 +154,11 @@ class SimClient:
                 payload = Payload(output.message, None, connection)
                 world.network.send_on_stream(self.node, world.replica_at(output.address), payload)
         elif type(output) is Connect:
-            connection = world.next_connection()
+            replica = world.replica_at(output.address)
+            connection = world.next_connection(self.node, replica)
             self._connections[output.address] = connection
             self._addresses[connection] = output.address
-            world.open_stream(self.node, world.replica_at(output.address), connection)
+            world.open_stream(self.node, replica, connection)
         elif type(output) is Disconnect:
             connection = self._connections.pop(output.address, None)
             if connection is not None:

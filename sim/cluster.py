@@ -85,7 +85,7 @@ class SimCluster:
         self.events: list[tuple[object, ...]] = []  # The newest, for people.
         self.cluster_id = self._bytes16("cluster")
         self._digest = 0
-        self._connections = 0
+        self._connections: Counter[tuple[int, int]] = Counter()  # Made so far, by client and replica.
         self._replicas_by_address = {address_of(number): number for number in range(shape.replicas)}
         self.network = Network(
             choices,
@@ -197,10 +197,10 @@ class SimCluster:
 
     # --- Streams (`ClientWorld`) --------------------------------------------------------------------
 
-    def next_connection(self) -> int:
-        """A number that no connection had before."""
-        self._connections += 1
-        return self._connections
+    def next_connection(self, client: int, replica: int) -> int:
+        """A number that no connection had before, the same whatever others connect (`ClientWorld`)."""
+        self._connections[client, replica] += 1
+        return self._connections[client, replica] << 24 | (client - CLIENT_NODES) << 12 | replica
 
     def replica_at(self, address: str) -> int:
         """Which replica listens at an address."""

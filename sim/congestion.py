@@ -62,7 +62,8 @@ class Congestion:
             return
         key: Key = ("swizzle", index)
         numbers = [replica.number for replica in self._cluster.replicas]
-        chosen = [number for number in numbers if self._choices.bits((*key, number)) & 1] or numbers
+        some = self._choices.number((*key, "who"), 1, (1 << len(numbers)) - 1, 1)
+        chosen = [number for number in numbers if some >> number & 1]
         mean = self._cluster.shape.faults.clog_mean
         began = self._cluster.scheduler.now
         for number in chosen:

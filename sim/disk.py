@@ -23,7 +23,7 @@ from trio_pb.errors import DiskFullError, StorageError
 from trio_pb.storage import disk as steps
 from trio_pb.storage.disk import Step
 
-__all__ = ["ALWAYS", "SECTOR_SIZE", "FakeDisk", "Place"]
+__all__ = ["ALWAYS", "SECTOR_SIZE", "FakeDisk", "Place", "file_of"]
 
 SECTOR_SIZE = 512
 ALWAYS = 1 << 60  # Reads that a sector fails: until it is written again.
@@ -34,7 +34,7 @@ _KEPT, _LOST, _TORN = 0, 1, 2
 class _Write:
     """A write that no flush has covered yet, with what stood there before."""
 
-    number: int  # Counts the writes of the disk; names the draw of its fate.
+    number: int  # Counts the writes of the disk.
     offset: int
     data: bytes
     before: bytearray  # Shorter than `data` where the file was shorter.
@@ -77,7 +77,7 @@ class FakeDisk:
         self._choices = choices
         self._files: dict[str, _File] = {}
         self._writes = 0
-        self._power_cuts = 0
+        self._drawn: dict[Key, int] = {}  # How often something of that content was decided.
         self._pending: Step | None = None  # Begun, not finished.
         self._error: StorageError | None = None  # What the pending step ends with.
         self._is_view = False  # Of another disk's files.
@@ -155,16 +155,14 @@ class FakeDisk:
     def cut_power(self) -> None:
         """The machine dies: what no flush covered is kept, lost or torn, write by write."""
         self._settle_pending()
-        self._power_cuts += 1
-        choose = self._choices
         for name in sorted(self._files):
             file = self._files[name]
-            if not file.entry_durable and choose.flag(("entry lost", self.owner, self._power_cuts, name), 0.5):
+            if not file.entry_durable and self._choices.flag(self._key("entry lost", name), 0.5):
                 del self._files[name]
                 continue
             file.entry_durable = True
             if file.at_stake:
-                self._decide_fates(file)
+                self._decide_fates(name, file)
 
     def after_power_cut(self) -> FakeDisk:
         """Return a copy as the most harmful power cut would leave it now: nothing unflushed survives."""
@@ -198,29 +196,32 @@ class FakeDisk:
         error, self._error = self._error, None
         if error is not None or step is None or type(step) in (steps.Write, steps.Read, steps.ListFiles, steps.Flush):
             return  # The write's sectors have fates of their own; an unfinished flush promises nothing.
-        if self._choices.flag(("step took place", self.owner, self._power_cuts, self._writes), 0.5):
+        if self._choices.flag(self._key("step took place", type(step).__name__, file_of(step)), 0.5):
             self._finishers[type(step)](step)
 
-    def _decide_fates(self, file: _File) -> None:
+    def _key(self, label: str, *content: str | int) -> Key:
+        """Name a decision by what it is about and how often the same was decided: no count of all there is."""
+        key: Key = (label, self.owner, *content)
+        nth = self._drawn[key] = self._drawn.get(key, 0) + 1
+        return (*key, nth)
+
+    def _decide_fates(self, name: str, file: _File) -> None:
         writes = file.at_stake
         file.unflushed, file.dropped = [], []
-        fates = [self._fate(write) for write in writes]
+        keys = [self._key("write fate", name, write.offset) for write in writes]
+        fates = [self._choices.number(key, _KEPT, _TORN, _KEPT) for key in keys]
         if not any(fates):
             return
         # Back to what is durable, then forward with the sectors that survived. Sectors of one write are
         # lost apart from those of another: the device writes back in any order.
         _roll_back(file.data, writes)
-        for write, fate in zip(writes, fates, strict=True):
+        for write, fate, key in zip(writes, fates, keys, strict=True):
             if fate == _KEPT:
                 _put(file.data, write.offset, write.data)
             elif fate == _TORN:
-                self._tear(file, write)
+                self._tear(file, write, ("torn sectors", *key[1:]))
 
-    def _fate(self, write: _Write) -> int:
-        return self._choices.number(("write fate", self.owner, write.number), _KEPT, _TORN, _KEPT)
-
-    def _tear(self, file: _File, write: _Write) -> None:
-        key: Key = ("torn sectors", self.owner, write.number)
+    def _tear(self, file: _File, write: _Write, key: Key) -> None:
         kept = self._choices.number(key, 0, (1 << 32) - 1, 0)
         end = write.end
         sector = write.offset - write.offset % SECTOR_SIZE
@@ -300,7 +301,7 @@ class FakeDisk:
     def _write_part(self, step: steps.Write) -> None:
         """A write that failed may have left some of its bytes."""
         room = self.size_of(step.file) - step.offset
-        kept = self._choices.number(("failed write keeps", self.owner, self._writes), 0, 8, 0) * SECTOR_SIZE
+        kept = self._choices.number(self._key("failed write keeps", step.file, step.offset), 0, 8, 0) * SECTOR_SIZE
         if 0 < kept <= min(room, len(step.data)):
             self._write(steps.Write(step.file, step.offset, step.data[:kept]))
 
@@ -380,6 +381,11 @@ class FakeDisk:
     def _finish_remove(self, step: Step) -> None:
         assert type(step) is steps.Remove
         self._files.pop(step.file, None)
+
+
+def file_of(step: Step) -> str:
+    """What a step is about."""
+    return step.folder if isinstance(step, steps.ListFiles) else step.file
 
 
 def _put(data: bytearray, offset: int, new: bytes) -> None:

@@ -252,7 +252,9 @@ class DiskFaults:
         chosen = self._choices.number((*key, "who"), 0, 3, 0)
         everybody = self._cluster.replicas
         primaries = [replica for replica in everybody if replica.is_primary]
-        victims = everybody if chosen == 3 else primaries[:1] if chosen == 2 and primaries else [self._anybody(key)]
+        victims = (
+            everybody if chosen == 3 else primaries[:1] if chosen == 2 and primaries else [self._anybody((*key, "any"))]
+        )
         self._note("full disk")
         for replica in victims:
             replica.disk.is_full = True

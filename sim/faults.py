@@ -33,8 +33,8 @@ class FaultInjector:
         self._partitions = Partitions(cluster, self._note, lambda: self.is_healed, self._victim)
         self._clocks = Clocks(cluster, self._note, lambda: self.is_healed, self._victim)
         self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
-        # (operations ended, number, act, its index), the next one last.
-        self._waiting: list[tuple[int, int, Callable[[int], None], int]] = []
+        # (operations ended, label, index, act), the next one last.
+        self._waiting: list[tuple[int, str, int, Callable[[int], None]]] = []
         cluster.history.on_end = self._follow_work
 
     def schedule(self) -> None:
@@ -58,17 +58,17 @@ class FaultInjector:
                     continue
                 if plan.follow_work:
                     ended = self._choices.number((label, index, "ended"), 0, work - 1, work // 2)
-                    self._waiting.append((ended, len(self._waiting), act, index))
+                    self._waiting.append((ended, label, index, act))
                 else:
                     at = self._choices.number((label, index, "at"), 0, plan.duration, plan.duration // 2)
                     self.cluster.scheduler.at(at, act, index)
-        self._waiting.sort(key=lambda waiting: waiting[:2], reverse=True)
+        self._waiting.sort(key=lambda waiting: waiting[:3], reverse=True)
 
     def _follow_work(self) -> None:
         """An operation ended: do what was to happen about now."""
         while self._waiting and self._waiting[-1][0] <= self.cluster.history.ended:
-            ended, number, act, index = self._waiting.pop()
-            delay = self._choices.latency(("follow", ended, number), 0, 10 * MS)
+            _, label, index, act = self._waiting.pop()
+            delay = self._choices.latency(("follow", label, index), 0, 10 * MS)
             self.cluster.scheduler.after(delay, act, index)
 
     def heal(self) -> None:

@@ -143,8 +143,8 @@ class Partitions:
         if shape == 4:  # One link.
             return self._cut([victim], others[:1], one_way=one_way)
         if shape == 5:  # Any directed links.
-            links = self._choices.bits((*key, "links"))
             every = [(source, to) for source in numbers for to in numbers if source != to]
+            links = self._choices.number((*key, "links"), 0, (1 << len(every)) - 1, 1)
             return self._block({link for position, link in enumerate(every) if links >> position & 1})
         # Clients cannot reach one replica.
         return self._cut([client.node for client in self._cluster.clients], [victim], one_way=one_way)

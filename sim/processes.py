@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from sim.choices import Choices, Key
@@ -40,7 +41,7 @@ class Processes:
         self._is_over = is_over
         self._victim = victim
         self._expendable = expendable
-        self._crashes = 0
+        self._crashes: Counter[int] = Counter()  # So far, by replica.
         self._loops: dict[int, int] = {}  # Replica -> crashes in a row that are still to come.
         for replica in cluster.replicas:
             replica.on_crash = self._restart_later
@@ -105,14 +106,14 @@ class Processes:
             replica.crash(power=self._choices.flag((*key, "power"), 0.5))
 
     def _restart_later(self, replica: SimReplica, power: bool) -> None:
-        self._crashes += 1
+        self._crashes[replica.number] += 1
         mean = self._cluster.shape.faults.down_mean
         if replica.number in self._loops:
             mean = min(mean, 20 * MS)
-        elif not self._is_over() and self._choices.flag(("late", self._crashes), LONG_SHARE):
+        elif not self._is_over() and self._choices.flag(self._key("late", replica), LONG_SHARE):
             mean *= LONG
             self._note("late restart")
-        delay = self._choices.latency(("down", self._crashes, replica.number, power), 1, mean)
+        delay = self._choices.latency((*self._key("down", replica), power), 1, mean)
         self._cluster.scheduler.after(delay, self._restart, replica)
 
     def _restart(self, replica: SimReplica) -> None:
@@ -120,11 +121,15 @@ class Processes:
             return
         if self._loops.get(replica.number):
             self._die_again(replica)
-        elif not self._is_over() and self._choices.flag(("opening", self._crashes), OPENING_CRASHES):
+        elif not self._is_over() and self._choices.flag(self._key("opening", replica), OPENING_CRASHES):
             # Twice in a row, the second time while the disk is being put in order (T-35).
-            steps = self._choices.number(("opening", self._crashes, "steps"), 0, 60, 0)
+            steps = self._choices.number((*self._key("opening", replica), "steps"), 0, 60, 0)
             replica.plan_crash(power=True, after_outputs=None, after_steps=steps)
         replica.start()
+
+    def _key(self, label: str, replica: SimReplica) -> Key:
+        """What is decided after a crash is named by the replica and by how often it crashed."""
+        return (label, replica.number, self._crashes[replica.number])
 
     def _die_again(self, replica: SimReplica) -> None:
         """The boot that comes ends soon: while it opens its storage, or among its first words."""
@@ -132,7 +137,7 @@ class Processes:
         self._loops[replica.number] = left
         if left == 0:
             del self._loops[replica.number]
-        key: Key = ("loop", self._crashes)
+        key = self._key("loop", replica)
         steps = self._choices.number((*key, "steps"), 0, 90, 90)
         outputs = self._choices.number((*key, "outputs"), 0, 30, 30)
         in_turn = self._choices.flag((*key, "in a turn"), 0.5)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from sim.choices import Choices, latency_of
-from sim.disk import FakeDisk
+from sim.disk import FakeDisk, file_of
 from sim.network import Network, Payload
 from sim.oracles.facts import violate
 from sim.oracles.reference import new_machine
@@ -161,7 +161,7 @@ class SimReplica:
         self._job: Job[Any] | None = None  # Its value depends on the job.
         self._job_done: Callable[[Any], None] = self._on_opened
         self._job_write = 0  # The disk's latest write when the job began.
-        self._job_steps = 0
+        self._steps_done: dict[tuple[str, str], int] = {}  # Of disk work, by kind and file, over all boots.
         self._step_waits = False  # A step of disk work completed while we were paused.
         # Each handler takes one class of output, which the table's type cannot say.
         self._carry_out: dict[type[Output], Callable[[Any], None]] = {
@@ -574,8 +574,9 @@ class SimReplica:
                 self._fail_storage(error)
                 return
         speed = self.world.shape.disk
-        self._job_steps += 1
-        bits = self.world.choices.bits(("disk", self.number, self._job_steps))
+        content = (type(step).__name__, file_of(step))
+        nth = self._steps_done[content] = self._steps_done.get(content, 0) + 1
+        bits = self.world.choices.bits(("disk", self.number, *content, nth))
         if type(step) is Flush:
             delay = latency_of(bits, speed.flush_min, speed.flush_mean)
         else:

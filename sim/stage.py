@@ -249,7 +249,7 @@ class Caller(SimClient):
         replica = self._resolve(to)
         connection = self._streams.get(replica)
         if connection is None or connection not in self.stage.replicas[replica].connections:
-            connection = self.stage.next_connection()
+            connection = self.stage.next_connection(self.node, replica)
             self._streams[replica] = connection
             self._sources[connection] = replica
             self.stage.replicas[replica].connections[connection] = self.node

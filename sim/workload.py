@@ -107,7 +107,8 @@ class Workload:
         self._index = index
         self._choices = choices
         self._scheduler = scheduler
-        self._made = 0
+        self._tokens = 0
+        self._begun = 0  # Operations; pages of a scan are none of their own.
         self._orders: dict[int, int] = {}  # Customer -> last order number used.
         client.on_completed = self._on_completed
 
@@ -135,19 +136,20 @@ class Workload:
                 )
             )
             return
-        think = latency_of(self._choices.bits(("think", self._index, self._made)), 0, self.plan.think_mean)
+        think = latency_of(self._choices.bits(("think", self._index, self._begun)), 0, self.plan.think_mean)
         self._scheduler.after(think, self._next)
 
     def _token(self) -> int:
-        self._made += 1
-        return (self._index << 24) + self._made
+        self._tokens += 1
+        return (self._index << 24) + self._tokens
 
     def _next(self) -> None:
         if self.remaining == 0:
             return
         self.remaining -= 1
+        self._begun += 1
         token = self._token()
-        bits = self._choices.bits(("operation", self._index, self._made))
+        bits = self._choices.bits(("operation", self._index, self._begun))
         kind = (bits & 0xFFFF) / 0x10000
         plan = self.plan
         chosen = (bits >> 16) % plan.customers
