@@ -31,11 +31,13 @@ class Choices:
     takes its default.
     """
 
-    __slots__ = ("_base", "_replay", "made", "seed")
+    __slots__ = ("_base", "_replay", "defaults", "made", "seed", "sizes")
 
     def __init__(self, seed: int, recorded: Mapping[Key, int] | None = None) -> None:
         self.seed = seed
         self.made: dict[Key, int] = {}  # The values that differ from their default, by key.
+        self.defaults: dict[Key, int] = {}  # Of the numbers among them: what they might be lowered to.
+        self.sizes: dict[Key, int] = {}  # Everything that `at_most` was asked for, in full.
         self._replay = None if recorded is None else dict(recorded)
         self._base = blake2b(seed.to_bytes(16, "little", signed=True), digest_size=8)
 
@@ -71,6 +73,17 @@ class Choices:
         else:
             value = low + self.bits(key) % (high - low + 1)
         if value != default:
+            self.made[key] = value
+            self.defaults[key] = default
+        return value
+
+    def at_most(self, key: Key, whole: int) -> int:
+        """Return `whole`, or less where a recording says so: a size that no seed draws and a shrinker lowers."""
+        self.sizes[key] = whole
+        if self._replay is None or key not in self._replay:
+            return whole
+        value = min(max(self._replay[key], 0), whole)
+        if value != whole:
             self.made[key] = value
         return value
 

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from sim.choices import Choices
 from sim.client import SimClient
 from sim.disk import FakeDisk
+from sim.listening import listener
 from sim.network import CLIENT_NODES, Network, Payload
 from sim.oracles import invariants, promises
 from sim.oracles.facts import Facts, violate
@@ -85,6 +86,7 @@ class SimCluster:
         self.events: list[tuple[object, ...]] = []  # The newest, for people.
         self.cluster_id = self._bytes16("cluster")
         self._digest = 0
+        self._listener = listener()
         self._connections: Counter[tuple[int, int]] = Counter()  # Made so far, by client and replica.
         self._replicas_by_address = {address_of(number): number for number in range(shape.replicas)}
         self.network = Network(
@@ -161,6 +163,8 @@ class SimCluster:
         """Note an event (`World`)."""
         entry = (self.scheduler.now, *event)
         self._digest = zlib.crc32(repr(entry).encode(), self._digest)
+        if self._listener is not None:
+            self._listener(entry)
         events = self.events
         events.append(entry)
         if len(events) > 2 * TRACE_KEPT:
@@ -263,6 +267,8 @@ class SimCluster:
     def _arrive(self, source: int, destination: int, payload: Payload) -> None:
         message = payload.message
         self._digest = zlib.crc32(b"%d %d %d" % (self.scheduler.now, source, destination), self._digest)
+        if self._listener is not None:
+            self._listener((self.scheduler.now, "arrives", source, destination, message, payload.envelope))
         if destination >= CLIENT_NODES:
             self._client(destination).hear(payload)
             return

@@ -1,4 +1,4 @@
-"""Run many seeds over all cores, and add up what they met."""
+"""Run many seeds over all cores, and add up what they met; a sweep that was cut short goes on where it was."""
 
 from __future__ import annotations
 
@@ -6,19 +6,38 @@ import gc
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import attrs
 
 from sim.expected import expected_of
 from sim.experiment import DEFAULT_EXPERIMENT, Experiment, Swarm, run_seed
-from sim.run import RunReport
+from sim.run import Failure, RunReport
 from trio_pb.core.marks import Mark
 
-__all__ = ["SweepReport", "sweep"]
+__all__ = ["Cause", "SweepReport", "sweep", "uncollected"]
 
 BLOCK_SEEDS = 50  # Seeds that a worker takes at once.
 SEEDS_PER_COLLECTION = 1  # Sixteen MB a run: more at once would not stay in the cache of a processor.
+
+
+SEEDS_NAMED = 3  # Of each cause.
+
+
+@attrs.define
+class Cause:
+    """Failures that have their signature in common, and so most likely their cause."""
+
+    failure: Failure  # That of the smallest seed.
+    count: int = 0
+    seeds: list[int] = attrs.field(factory=list[int])  # The smallest.
+
+    def add(self, seed: int) -> None:
+        """One more, of a seed above all others."""
+        self.count += 1
+        if len(self.seeds) < SEEDS_NAMED:
+            self.seeds.append(seed)
 
 
 @attrs.define
@@ -30,10 +49,11 @@ class SweepReport:
     seeds: int = 0
     events: int = 0
     steps: int = 0
+    virtual_us: int = 0
     committed: list[int] = attrs.field(factory=list[int])
     counts: Counter[str] = attrs.field(factory=Counter[str])
     marks: Counter[Mark] = attrs.field(factory=Counter[Mark])  # Runs that reached each.
-    failures: list[RunReport] = attrs.field(factory=list[RunReport])
+    causes: dict[str, Cause] = attrs.field(factory=dict[str, Cause])  # By signature.
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
 
@@ -42,11 +62,18 @@ class SweepReport:
         self.seeds += 1
         self.events += report.events
         self.steps += report.steps
+        self.virtual_us += report.virtual_us
         self.committed.append(report.committed)
         self.counts.update(report.counts)
         self.marks.update(report.marks)
-        if report.failure is not None:
-            self.failures.append(report)
+        failure = report.failure
+        if failure is not None:
+            self.causes.setdefault(failure.signature, Cause(failure)).add(report.seed)
+
+    @property
+    def failed(self) -> int:
+        """Seeds that failed."""
+        return sum(cause.count for cause in self.causes.values())
 
     @property
     def committed_median(self) -> int:
@@ -75,18 +102,29 @@ def _run_block(block: tuple[Experiment, int, int]) -> tuple[list[RunReport], flo
     """Worker: run seeds first..first+count-1."""
     experiment, first, count = block
     began = time.process_time()
-    # The cycles of a run are its whole world, to be collected between runs; what was there before them
-    # (modules, mostly) stays, so it need not be walked through each time.
+    reports: list[RunReport] = []
+    with uncollected():
+        for seed in range(first, first + count):
+            reports.append(run_seed(seed, experiment))
+            if len(reports) % SEEDS_PER_COLLECTION == 0:
+                gc.collect()
+    return reports, time.process_time() - began
+
+
+@contextmanager
+def uncollected() -> Generator[None, None, None]:
+    """Leave it to the caller when cycles are collected.
+
+    Those of a run are its whole world, to be collected between runs; what was there before them (modules,
+    mostly) stays, so it need not be walked through each time.
+    """
     gc.disable()
     gc.freeze()
-    reports: list[RunReport] = []
-    for seed in range(first, first + count):
-        reports.append(run_seed(seed, experiment))
-        if len(reports) % SEEDS_PER_COLLECTION == 0:
-            gc.collect()
-    gc.unfreeze()
-    gc.enable()
-    return reports, time.process_time() - began
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def sweep(
@@ -96,11 +134,16 @@ def sweep(
     progress: Callable[[SweepReport], None] | None = None,
     stop_after_failures: int | None = None,
     experiment: Experiment = DEFAULT_EXPERIMENT,
+    so_far: SweepReport | None = None,
 ) -> SweepReport:
-    """Run `seeds` seeds from `first_seed` on over `jobs` processes; `progress` is told after each block."""
-    total = SweepReport(first_seed, experiment)
-    began = time.monotonic()
+    """Run `seeds` seeds from `first_seed` on over `jobs` processes; `progress` is told after each block.
+
+    With `so_far`, the report of an earlier sweep over the first of them, only the others are run.
+    """
+    total = so_far if so_far is not None else SweepReport(first_seed, experiment)
+    began = time.monotonic() - total.wall_seconds
     end = first_seed + seeds
+    first_seed += total.seeds
     block_size = max(1, min(BLOCK_SEEDS, seeds // max(1, jobs)))
     blocks = [(experiment, first, min(block_size, end - first)) for first in range(first_seed, end, block_size)]
 
@@ -111,8 +154,10 @@ def sweep(
         total.wall_seconds = time.monotonic() - began
         if progress is not None:
             progress(total)
-        return stop_after_failures is not None and len(total.failures) >= stop_after_failures
+        return stop_after_failures is not None and total.failed >= stop_after_failures
 
+    if not blocks:
+        return total
     if jobs <= 1:
         for block in blocks:
             if note(*_run_block(block)):

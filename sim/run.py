@@ -28,6 +28,8 @@ from trio_pb.core.marks import Mark, take_reached
 
 __all__ = ["Failure", "RunReport", "run_shape"]
 
+FRAMES = 3  # Of a failure: what noticed it, and on what occasion.
+
 
 @attrs.frozen
 class Failure:
@@ -35,8 +37,17 @@ class Failure:
 
     rule: str  # INV-n, the name of an oracle, or the class of an unexpected exception.
     text: str
-    where: str  # Innermost frame of our code: failures of one cause share rule and frame.
+    where: str  # "file:function" of our code, the innermost first.
     story: str  # The last events before it.
+
+    @property
+    def signature(self) -> str:
+        """What failures of one cause have in common: the rule, and the way to where it was noticed."""
+        return f"{self.rule} at {self.where}"
+
+    def is_like(self, other: Failure) -> bool:
+        """Whether both broke the same rule in the same place; the way there may differ."""
+        return self.rule == other.rule and self.where.partition(" < ")[0] == other.where.partition(" < ")[0]
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +164,8 @@ def _run(cluster: SimCluster) -> None:
 def _failure(cluster: SimCluster, error: BaseException, rule: str) -> Failure:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "trio_pb" in frame.filename or f"{os.sep}sim{os.sep}" in frame.filename]
-    where = ", ".join(f"{os.path.basename(frame.filename)}:{frame.name}" for frame in ours[-1:])
+    names = [(os.path.basename(frame.filename), frame.name) for frame in reversed(ours)]
+    telling = [f"{file}:{name}" for file, name in names if name != "violate" and file != "watch.py"]
+    where = " < ".join(telling[:FRAMES])
     events = [" ".join(map(str, event)) for event in cluster.events[-40:]]
-    return Failure(rule, str(error), where, "\n".join(events))
+    return Failure(rule, str(error).removeprefix(f"{rule}: "), where, "\n".join(events))

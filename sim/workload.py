@@ -103,7 +103,7 @@ class Workload:
     ) -> None:
         self.client = client
         self.plan = plan
-        self.remaining = plan.operations
+        self.remaining = choices.at_most(("operations", index), plan.operations)
         self._index = index
         self._choices = choices
         self._scheduler = scheduler

@@ -10,7 +10,7 @@ import pytest
 from sim.experiment import run_seed
 from sim.farm import SweepReport
 from trio_pb.cli.main import call
-from trio_pb.cli.simulation import unseen
+from trio_pb.cli.sweep_report import unseen
 
 SEED = 3
 EVENTS = SweepReport(SEED).never_happened  # Of no seeds at all: everything.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Annotated, TypeAlias
 
@@ -23,6 +25,7 @@ __all__ = [
     "print_json",
     "print_table",
     "progress_bar",
+    "progress_words",
     "screen",
 ]
 
@@ -40,6 +43,7 @@ class ExitCode(IntEnum):
     USAGE = 2  # The command line, a file or a directory makes no sense; nothing was tried.
     UNAVAILABLE = 3  # No answer from the cluster in time.
     LOST = 4  # A replica would not start on this data directory.
+    OTHERWISE = 5  # A recorded failure fails, but not as recorded.
     INTERRUPTED = 130  # Ctrl-C.
 
 
@@ -100,3 +104,13 @@ def progress_bar(console: Console) -> Progress:
         disable=not console.is_terminal,
         transient=False,
     )
+
+
+@contextmanager
+def progress_words(console: Console) -> Generator[Callable[[str], None], None, None]:
+    """A line of words that changes, for work of unknown length; it is shown only on a terminal."""
+    if not console.is_terminal:
+        yield lambda _words: None
+        return
+    with console.status("") as status:
+        yield status.update

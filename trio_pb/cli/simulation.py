@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import os
-from textwrap import fill
+from pathlib import Path
 
 from cyclopts import App
+from rich.progress import Progress, TaskID
 
-from sim.experiment import Swarm, replay_command
+from sim.experiment import Experiment, Swarm
 from sim.farm import SweepReport, sweep
 from sim.profiles import DEFAULT_PROFILE
-from sim.run import RunReport
-from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
-from trio_pb.core.marks import Mark
+from sim.sweep_file import SweepFile
+from trio_pb.cli.output import ExitCode, Flag, errors, print_json, progress_bar
+from trio_pb.cli.sweep_report import fields_of, print_report, record_causes
 from trio_pb.errors import ConfigError
 
-__all__ = ["app", "unseen"]
+__all__ = ["OUT", "app"]
 
 app = App(name="sim", help="Run clusters in simulation, each from a seed.")
+app.command("trio_pb.cli.recordings:replay", name="replay")
+app.command("trio_pb.cli.recordings:shrink_command", name="shrink")
+app.command("trio_pb.cli.audit:audit_command", name="audit")
 
 SEEDS = 100
-TEXT_WIDTH = 80
-ENOUGH_SEEDS = 300  # A sweep of so many meets everything that it is for.
 FAILURES_MAX = 10  # Enough to see a pattern; the rest of a broken build would say the same.
-
-# What a sweep must have had to prove anything, and the counters that tell.
-TOTALS = {
-    "view changes": "became_primary",
-    "crashes": "crashes",
-    "truncations": "truncated",
-    "repairs": "repaired",
-}
+OUT = Path(".trio-pb/sim")
 
 
 @app.command
@@ -40,18 +35,25 @@ def run(
     first_seed: int = 1,
     profile: str = DEFAULT_PROFILE,
     jobs: int | None = None,
+    out: Path = OUT,
+    keep_going: Flag = False,
     json: Flag = False,
 ) -> int:
     """Run clusters under faults, and check every invariant.
 
     Loss, delay, duplication, reordering, partitions, pauses and crashes: what happens in a run follows from
-    its seed alone. Exit code 1 if a seed failed; it is printed with the command that replays it.
+    its seed alone. Exit code 1 if a seed failed. Failures that seem to have one cause are told once, and the
+    first of them is recorded in a file for `trio-pb sim replay` and `trio-pb sim shrink`.
+
+    A sweep that is interrupted goes on where it was when the same command is given again.
 
     Args:
         seeds: How many to run; it stops after 10 failures.
         first_seed: The first of them; the others follow it.
         profile: What may happen in a run: all, network, storage, crash, clock, ambush, or calm (nothing does).
         jobs: Processes to run them in. By default one per core.
+        out: Folder for recordings of failures, and for what an interrupted sweep has found.
+        keep_going: Do not stop, however many seeds fail.
         json: Print one JSON object.
     """
     if seeds < 1:
@@ -60,96 +62,50 @@ def run(
         raise ConfigError(f"--first-seed {first_seed}: must not be negative")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: must be at least 1")
-    experiment = Swarm(profile)
+    workers = min(jobs or os.cpu_count() or 1, seeds)
+    report = _sweep(Swarm(profile), first_seed, seeds, workers, out, None if keep_going else FAILURES_MAX)
+    recorded = record_causes(report, out)
+    if json:
+        print_json(fields_of(report, recorded))
+    else:
+        print_report(report, recorded)
+    return ExitCode.FAILED if report.causes else ExitCode.OK
+
+
+def _sweep(
+    experiment: Experiment, first_seed: int, seeds: int, workers: int, out: Path, failures_max: int | None
+) -> SweepReport:
+    """Run them, or what is left of them, with a bar on a terminal."""
+    file = SweepFile(out, experiment, first_seed, seeds)
+    report = file.load() or SweepReport(first_seed, experiment)
+    if report.seeds:
+        errors().print(f"going on with an interrupted sweep: {report.seeds} of {seeds} seeds were run ({file.path})")
+    before = report.seeds, report.wall_seconds
     with progress_bar(errors()) as bar:
         task = bar.add_task("seeds", total=seeds, note="")
 
-        def show(report: SweepReport) -> None:
-            note = f"{len(report.failures)} failed" if report.failures else ""
-            bar.update(task, completed=report.seeds, note=note)
+        def note(so_far: SweepReport) -> None:
+            file.note(so_far)
+            _show(bar, task, so_far, *before)
 
-        workers = min(jobs or os.cpu_count() or 1, seeds)
-        report = sweep(first_seed, seeds, workers, show, FAILURES_MAX, experiment)
-    if json:
-        print_json(_fields(report))
-    else:
-        _print(report)
-    return ExitCode.FAILED if report.failures else ExitCode.OK
-
-
-def _fields(report: SweepReport) -> dict[str, object]:
-    return {
-        "first_seed": report.first_seed,
-        "experiment": report.experiment.name,
-        "seeds": report.seeds,
-        "failed": len(report.failures),
-        "failures": [_failure_fields(report, run) for run in report.failures],
-        "committed_median": report.committed_median,
-        **{name.replace(" ", "_"): report.counts[counter] for name, counter in TOTALS.items()},
-        "never_happened": report.never_happened,
-        "marks_reached": len(report.marks),
-        "marks_total": len(Mark),
-        "marks_never_reached": [str(mark) for mark in report.marks_never_reached],
-        "marks": {str(mark): runs for mark, runs in sorted(report.marks.items(), key=lambda item: (item[1], item[0]))},
-        "counts": dict(sorted(report.counts.items())),
-        "cpu_seconds": round(report.cpu_seconds, 3),
-        "wall_seconds": round(report.wall_seconds, 3),
-    }
+        try:
+            sweep(first_seed, seeds, workers, note, failures_max, so_far=report)
+        except KeyboardInterrupt:
+            if report.seeds > before[0]:
+                file.save(report)
+            bar.stop()
+            errors().print(f"interrupted after {report.seeds} of {seeds} seeds; the same command goes on from there")
+            raise
+    file.remove()
+    return report
 
 
-def _failure_fields(report: SweepReport, run: RunReport) -> dict[str, object]:
-    assert run.failure is not None
-    failure = run.failure
-    return {
-        "seed": run.seed,
-        "rule": failure.rule,
-        "text": failure.text,
-        "where": failure.where,
-        "replay": replay_command(report.experiment, run.seed),
-    }
-
-
-def _print(report: SweepReport) -> None:
-    for run in report.failures:
-        assert run.failure is not None
-        print(f"seed {run.seed} FAILED: {run.failure.rule}: {run.failure.text}")
-        print(f"  at {run.failure.where}")
-        print(run.failure.story)
-        print(f"  replay: {replay_command(report.experiment, run.seed)}")
-    totals = {name: report.counts[counter] for name, counter in TOTALS.items()}
-    table = new_table("seeds", "failed", *totals, "commits in the median", "seconds")
-    figures = (report.seeds, len(report.failures), *totals.values(), report.committed_median)
-    table.add_row(*map(str, figures), f"{report.wall_seconds:.1f}")
-    print_table(table)
-    rest = sorted((name, count) for name, count in report.counts.items() if name not in TOTALS.values())
-    if rest:
-        print()
-        print(fill("also: " + ", ".join(f"{_words(name)} {count}" for name, count in rest), TEXT_WIDTH))
-    if report.never_happened:
-        print()
-        print(fill(unseen(report), TEXT_WIDTH))
-    print()
-    print(f"{len(report.marks)} of {len(Mark)} rare branches of the protocol were taken.")
-    if report.seeds >= ENOUGH_SEEDS:
-        for mark in report.marks_never_reached:
-            print(f"  never: {mark}")
-    print()
-    if report.failures:
-        print(f"{len(report.failures)} of {report.seeds} seeds FAILED; each can be replayed by the command above.")
-    elif report.seeds == 1:
-        print(f"Every invariant held in seed {report.first_seed}.")
-    else:
-        last = report.first_seed + report.seeds - 1
-        print(f"Every invariant held in all {report.seeds} seeds, {report.first_seed} to {last}.")
-
-
-def unseen(report: SweepReport) -> str:
-    """Say what never happened in these seeds, which therefore prove nothing about it."""
-    events = ", ".join(_words(event) for event in report.never_happened)
-    if report.seeds < ENOUGH_SEEDS:
-        return f"did not happen in so few seeds: {events}; a sweep of {ENOUGH_SEEDS} seeds meets all of it"
-    return f"NEVER HAPPENED, so this sweep says nothing about it: {events}"
-
-
-def _words(event: str) -> str:
-    return event.replace("_", " ")
+def _show(bar: Progress, task: TaskID, report: SweepReport, seeds_before: int, seconds_before: float) -> None:
+    """How fast it is, how much time passed for the clusters, and what was found."""
+    seconds = report.wall_seconds - seconds_before
+    speed = (report.seeds - seeds_before) / seconds if seconds > 0 else 0.0
+    virtual_h = report.virtual_us / 3_600_000_000
+    note = f"{speed:.0f}/s, {virtual_h:.1f} h simulated, {len(report.marks)} marks"
+    if report.causes:
+        note += f", [red]{report.failed} failed[/red]"
+    bar.update(task, completed=report.seeds, note=note)

@@ -1,0 +1,105 @@
+"""What a sweep has found so far, as a file: it is there while a long sweep runs, and after one that was cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from sim.experiment import Experiment
+from sim.farm import Cause, SweepReport
+from sim.run import Failure
+from trio_pb.core.marks import Mark
+
+__all__ = ["SweepFile"]
+
+FORMAT = 1
+WRITE_EVERY_S = 10.0  # A sweep shorter than this leaves no file, unless it is interrupted.
+
+
+class SweepFile:
+    """The file of one sweep: of these seeds, of this experiment, under this code."""
+
+    def __init__(self, folder: Path, experiment: Experiment, first_seed: int, seeds: int) -> None:
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", experiment.name)
+        self.path = folder / f"sweep-{slug}-{first_seed}-{seeds}.json"
+        self._experiment = experiment
+        self._what = {
+            "format": FORMAT,
+            "experiment": experiment.name,
+            "first_seed": first_seed,
+            "code": _code_digest(),  # Results of other code say nothing about this one.
+        }
+        self._written = time.monotonic()
+
+    def load(self) -> SweepReport | None:
+        """What was found so far; None when nothing was, or by other code."""
+        try:
+            fields: Any = json.loads(self.path.read_bytes())  # Ours, or taken for nothing.
+            if any(fields[name] != value for name, value in self._what.items()):
+                return None
+            return _report(fields, self._experiment)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # It is a cache: whoever damages it has to run the seeds again.
+
+    def note(self, report: SweepReport) -> None:
+        """Write what was found so far, now and then."""
+        if time.monotonic() - self._written >= WRITE_EVERY_S:
+            self.save(report)
+
+    def save(self, report: SweepReport) -> None:
+        """Write what was found so far; the file is the old one or the new one, whenever the process dies."""
+        self._written = time.monotonic()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps({**self._what, **_fields(report)}), encoding="utf-8")
+        os.replace(new, self.path)
+
+    def remove(self) -> None:
+        """The sweep is done."""
+        self.path.unlink(missing_ok=True)
+
+
+# Plain numbers of a report, which need no care.
+_NUMBERS = ("seeds", "events", "steps", "virtual_us", "cpu_seconds", "wall_seconds")
+
+
+def _fields(report: SweepReport) -> dict[str, object]:
+    return {
+        **{name: getattr(report, name) for name in _NUMBERS},
+        "committed": report.committed,
+        "counts": report.counts,
+        "marks": report.marks,
+        "causes": {signature: attrs.asdict(cause) for signature, cause in report.causes.items()},
+    }
+
+
+def _report(fields: Any, experiment: Experiment) -> SweepReport:
+    return SweepReport(
+        fields["first_seed"],
+        experiment,
+        **{name: fields[name] for name in _NUMBERS},
+        committed=list(fields["committed"]),
+        counts=Counter(fields["counts"]),
+        marks=Counter({Mark(mark): runs for mark, runs in fields["marks"].items()}),
+        causes={
+            signature: Cause(Failure(**cause["failure"]), cause["count"], cause["seeds"])
+            for signature, cause in fields["causes"].items()
+        },
+    )
+
+
+def _code_digest() -> int:
+    """A checksum over the source of the two packages."""
+    root = Path(__file__).parent.parent
+    digest = 0
+    for path in sorted(path for package in ("sim", "trio_pb") for path in (root / package).rglob("*.py")):
+        digest = zlib.crc32(path.read_bytes(), zlib.crc32(str(path.relative_to(root)).encode(), digest))
+    return digest
