@@ -31,7 +31,7 @@ from sim.experiment import Experiment, experiment_named
 from sim.run import Failure, RunReport
 from trio_pb.errors import ConfigError
 
-__all__ = ["SUFFIX", "Recording", "read", "record"]
+__all__ = ["SUFFIX", "Recording", "parse", "read", "record"]
 
 FORMAT = "trio-pb choices 1"
 SUFFIX = ".choices"
@@ -125,7 +125,16 @@ def read(path: Path) -> Recording:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: no recording: it is not text") from error
-    return _Reader(str(path), text).recording()
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Recording:
+    """Take the text of a recording apart; `name` is what errors call it.
+
+    Raises:
+        ConfigError: it is none; the message names the line.
+    """
+    return _Reader(name, text).recording()
 
 
 class _Reader:

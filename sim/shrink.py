@@ -50,6 +50,11 @@ class Attempt:
     trace_digest: int
     events: int
 
+    @property
+    def extent(self) -> tuple[int, int]:
+        """How far it is from a run without choices: how many there are, and how large."""
+        return len(self.made), sum(abs(value - self.defaults.get(key, 0)) for key, value in self.made.items())
+
 
 @attrs.frozen(kw_only=True)
 class Progress:
@@ -226,7 +231,7 @@ class _Shrinker:
         unseen = (candidate for candidate in candidates if not self._is_vain(candidate))
         while batch := list(islice(unseen, max(1, self._jobs))):
             for candidate, attempt in zip(batch, self._attempts(batch), strict=True):
-                if self._is_wanted(attempt) and (not shorter or attempt.events < self._best.events):
+                if self._is_better(attempt, shorter=shorter):
                     self._best = attempt
                     self._report()
                     return True
@@ -234,8 +239,11 @@ class _Shrinker:
             self._report()
         return False
 
-    def _is_wanted(self, attempt: Attempt) -> bool:
-        return attempt.failure is not None and attempt.failure.is_like(self._wanted)
+    def _is_better(self, attempt: Attempt, *, shorter: bool) -> bool:
+        if attempt.failure is None or not attempt.failure.is_like(self._wanted):
+            return False
+        # What a run makes of a choice may be what it had: the number that was lowered is out of range.
+        return attempt.events < self._best.events if shorter else attempt.extent < self._best.extent
 
     def _is_vain(self, candidate: Found) -> bool:
         return candidate == self._best.made or frozenset(candidate.items()) in self._failed_before
