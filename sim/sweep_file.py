@@ -46,7 +46,7 @@ class SweepFile:
             if any(fields[name] != value for name, value in self._what.items()):
                 return None
             return _report(fields, self._experiment)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # It is a cache: whoever damages it has to run the seeds again.
 
     def note(self, report: SweepReport) -> None:

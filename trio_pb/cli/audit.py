@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import sys
 
 from sim.audit import Child, Difference, Outcome, audit
@@ -47,6 +48,9 @@ def audit_command(
         raise ConfigError(f"--first-seed {first_seed}: must not be negative")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: must be at least 1")
+    for path in python:
+        if shutil.which(path) is None:
+            raise ConfigError(f"--python {path}: there is no such program")
     chance = 1 + secrets.randbelow(2**32 - 1)
     children = [Child(path, hash_seed) for path in (sys.executable, *python) for hash_seed in (0, chance)]
     with progress_bar(errors()) as bar:

@@ -18,7 +18,7 @@ __all__ = ["replay", "shrink_command"]
 BUDGET_S = 60.0
 
 
-def replay(file: Path, *, json: Flag = False) -> int:
+def replay(file: Path, /, *, json: Flag = False) -> int:
     """Run a recorded failure again.
 
     Exit code 1 if it fails as recorded, 0 if it does not fail any more, 5 if it fails otherwise.
@@ -101,7 +101,7 @@ def _choices(count: int) -> str:
 
 
 def shrink_command(
-    file: Path, *, out: Path | None = None, jobs: int | None = None, budget_s: float = BUDGET_S, json: Flag = False
+    file: Path, /, *, out: Path | None = None, jobs: int | None = None, budget_s: float = BUDGET_S, json: Flag = False
 ) -> int:
     """Make a recorded failure small enough to read.
 
