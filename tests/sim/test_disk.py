@@ -23,7 +23,7 @@ def _content(disk: FakeDisk) -> object:
 
 def test_flushed_writes_survive_a_power_cut() -> None:
     """Whatever the choices are, what was flushed stays."""
-    disk = _disk({("write fate", 0, 1): LOST})
+    disk = _disk({("write fate", 0, "file", 0, 1): LOST})
     disk.do(Write("file", 0, b"x" * SECTOR_SIZE))
     disk.do(Flush("file"))
     disk.cut_power()
@@ -32,7 +32,7 @@ def test_flushed_writes_survive_a_power_cut() -> None:
 
 def test_unflushed_write_is_lost_when_drawn_so() -> None:
     """The old bytes come back; a write drawn as kept stays."""
-    disk = _disk({("write fate", 0, 2): LOST})
+    disk = _disk({("write fate", 0, "file", 0, 2): LOST})
     disk.do(Write("file", 0, b"x" * SECTOR_SIZE))
     disk.do(Write("file", 0, b"y" * SECTOR_SIZE))
     assert _content(disk) == b"y" * SECTOR_SIZE + bytes(3 * SECTOR_SIZE)
@@ -42,7 +42,7 @@ def test_unflushed_write_is_lost_when_drawn_so() -> None:
 
 def test_torn_write_keeps_some_sectors() -> None:
     """Sectors are lost one by one, in any order."""
-    disk = _disk({("write fate", 0, 1): TORN, ("torn sectors", 0, 1): 0b010})
+    disk = _disk({("write fate", 0, "file", 0, 1): TORN, ("torn sectors", 0, "file", 0, 1): 0b010})
     disk.do(Write("file", 0, b"x" * 3 * SECTOR_SIZE))
     disk.cut_power()
     assert _content(disk) == bytes(SECTOR_SIZE) + b"x" * SECTOR_SIZE + bytes(2 * SECTOR_SIZE)
@@ -50,7 +50,7 @@ def test_torn_write_keeps_some_sectors() -> None:
 
 def test_lost_write_beyond_the_end_shortens_the_file() -> None:
     """A file grown by a lost write has its old size again."""
-    disk = _disk({("write fate", 0, 1): LOST})
+    disk = _disk({("write fate", 0, "file", 4 * SECTOR_SIZE, 1): LOST})
     disk.do(Write("file", 4 * SECTOR_SIZE, b"tail"))
     disk.cut_power()
     assert _content(disk) == bytes(4 * SECTOR_SIZE)
@@ -58,7 +58,7 @@ def test_lost_write_beyond_the_end_shortens_the_file() -> None:
 
 def test_process_crash_keeps_the_page_cache_and_promises_nothing() -> None:
     """After kill -9 reads see the write; a later power cut may still take it."""
-    disk = _disk({("write fate", 0, 1): LOST})
+    disk = _disk({("write fate", 0, "file", 0, 1): LOST})
     disk.do(Write("file", 0, b"x"))
     disk.crash_process()
     assert disk.do(Read("file", 0, 1)) == b"x"
@@ -69,7 +69,7 @@ def test_process_crash_keeps_the_page_cache_and_promises_nothing() -> None:
 
 def test_unfinished_flush_promises_nothing() -> None:
     """A crash inside a flush leaves the writes at stake."""
-    disk = _disk({("write fate", 0, 1): LOST})
+    disk = _disk({("write fate", 0, "file", 0, 1): LOST})
     disk.do(Write("file", 0, b"x"))
     disk.begin(Flush("file"))
     disk.cut_power()
@@ -101,7 +101,7 @@ def test_directory_entry_of_a_new_file_needs_a_flush() -> None:
 @pytest.mark.parametrize("took_place", [0, 1])
 def test_unfinished_rename_happens_or_does_not(took_place: int) -> None:
     """Rename is atomic: after a crash inside it there is one name or the other."""
-    disk = _disk({("step took place", 0, 0, 0): took_place} if took_place else {})
+    disk = _disk({("step took place", 0, "Rename", "file", 1): took_place} if took_place else {})
     disk.begin(Rename("file", "other"))
     disk.cut_power()
     assert disk.do(ListFiles("")) == (("other",) if took_place else ("file",))

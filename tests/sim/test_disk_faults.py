@@ -83,7 +83,7 @@ def test_write_goes_astray() -> None:
 
 def test_failed_flush_leaves_clean_pages_that_a_power_cut_takes() -> None:
     """T-12: reads show the write, a second flush does not save it, and the power cut takes it."""
-    disk = _disk({("write fate", 0, 2): LOST})
+    disk = _disk({("write fate", 0, "file", 0, 1): LOST})
     disk.do(Write("file", 0, NEW))
     disk.fail_after = 0
     with pytest.raises(StorageError, match="input/output"):
@@ -98,7 +98,7 @@ def test_failed_flush_leaves_clean_pages_that_a_power_cut_takes() -> None:
 
 def test_writing_again_saves_what_a_failed_flush_dropped() -> None:
     """T-12: a new write of the same place is durable after its flush; its neighbour is still lost."""
-    disk = _disk({("write fate", 0, 2): LOST})
+    disk = _disk({("write fate", 0, "file", SECTOR_SIZE, 1): LOST})
     disk.do(Write("file", 0, NEW * 2))
     disk.fail_after = 0
     with pytest.raises(StorageError):

@@ -1,0 +1,70 @@
+"""Recordings of failures, replayed in every test run.
+
+`regressions/fixed` holds what once failed: it must be clean. `regressions/planted` holds failures of the shipped
+code with one rule taken out, shrunk, one file for a mutant: each must fail as recorded with the mutant planted and
+be clean without. That the files still do so after other parts have changed is what keyed choices are for; one that
+no longer does is made anew with `python -m tests.sim.test_regressions NAME...`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from sim.experiment import Swarm, run_seed
+from sim.recording import SUFFIX, read, record
+from sim.shrink import shrink
+from tests.sim.mutant_experiment import Mutated
+from tests.sim.mutants import MUTANTS
+from tests.sim.test_sensitivity import AMBUSHED, SWARM
+from trio_pb import __version__
+
+FOLDER = Path(__file__).parent / "regressions"
+FIXED = sorted((FOLDER / "fixed").glob(f"*{SUFFIX}"))
+PLANTED = sorted((FOLDER / "planted").glob(f"*{SUFFIX}"))
+BY_FILE = {mutant.replace(" ", "-"): mutant for mutant in MUTANTS}
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(SUFFIX)
+
+
+@pytest.mark.parametrize("path", FIXED, ids=_stem)
+def test_what_was_fixed_stays_fixed(path: Path) -> None:
+    """The recorded choices are harmless now."""
+    report, _ = read(path).run()
+    assert report.failure is None, report.failure
+
+
+@pytest.mark.parametrize("path", PLANTED, ids=_stem)
+def test_planted_mistake_is_caught_and_only_that(path: Path) -> None:
+    """The recorded choices fail with the rule taken out, and are harmless with the rule in place."""
+    recording = read(path)
+    assert recording.failure is not None
+    planted = attrs.evolve(recording, experiment=Mutated(BY_FILE[_stem(path)], recording.experiment))
+    broken, _ = planted.run()
+    assert broken.failure is not None
+    assert broken.failure.is_like(recording.failure), broken.failure
+    shipped, _ = recording.run()
+    assert shipped.failure is None, shipped.failure
+
+
+def _make(names: Iterable[str]) -> None:
+    """Record and shrink the first failure of each mutant over the seeds that are known to catch it."""
+    for name in names:
+        base = Swarm("ambush") if name in AMBUSHED else Swarm()
+        experiment = Mutated(name, base)
+        seeds = {**SWARM, **AMBUSHED}[name]
+        seed = next(seed for seed in seeds if run_seed(seed, experiment).failure is not None)
+        shrunk = shrink(record(__version__, experiment, seed), jobs=2)
+        path = FOLDER / "planted" / f"{name.replace(' ', '-')}{SUFFIX}"
+        attrs.evolve(shrunk.recording, experiment=base).write(path)
+        print(f"{path.name}: {len(shrunk.recording.choices)} choices instead of {shrunk.choices_before}", flush=True)
+
+
+if __name__ == "__main__":
+    _make(sys.argv[1:] or sorted({**SWARM, **AMBUSHED}))
