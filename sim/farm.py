@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -16,9 +17,9 @@ from sim.experiment import DEFAULT_EXPERIMENT, Experiment, Swarm, run_seed
 from sim.run import Failure, RunReport
 from trio_pb.core.marks import Mark
 
-__all__ = ["Cause", "SweepReport", "sweep", "uncollected"]
+__all__ = ["Cause", "SweepReport", "leave_interrupts", "sweep", "uncollected"]
 
-BLOCK_SEEDS = 50  # Seeds that a worker takes at once.
+BLOCK_SEEDS = 10  # Seeds that a worker takes at once: about a second, so that a bar moves and Ctrl-C loses little.
 SEEDS_PER_COLLECTION = 1  # Sixteen MB a run: more at once would not stay in the cache of a processor.
 
 
@@ -111,6 +112,11 @@ def _run_block(block: tuple[Experiment, int, int]) -> tuple[list[RunReport], flo
     return reports, time.process_time() - began
 
 
+def leave_interrupts() -> None:
+    """Worker: Ctrl-C is for the process that started us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def uncollected() -> Generator[None, None, None]:
     """Leave it to the caller when cycles are collected.
@@ -163,7 +169,7 @@ def sweep(
             if note(*_run_block(block)):
                 break
     else:
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        with multiprocessing.get_context("spawn").Pool(jobs, leave_interrupts) as pool:
             for reports, cpu_seconds in pool.imap(_run_block, blocks):  # In order: reports are reproducible.
                 if note(reports, cpu_seconds):
                     pool.terminate()

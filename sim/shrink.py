@@ -26,7 +26,7 @@ import attrs
 
 from sim.choices import Choices, Key
 from sim.experiment import Experiment
-from sim.farm import uncollected
+from sim.farm import leave_interrupts, uncollected
 from sim.recording import Recording
 from sim.run import Failure
 from trio_pb.errors import ConfigError
@@ -76,7 +76,7 @@ class Shrunk:
     events_before: int
     tried: int
     seconds: float
-    is_complete: bool  # Nothing more can be left out; else the time was up.
+    is_complete: bool  # Nothing more can be left out; else the search was cut short.
 
 
 class _OutOfTimeError(Exception):
@@ -91,7 +91,7 @@ def shrink(
     progress: Callable[[Progress], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Shrunk:
-    """Return the smallest recording found within `budget_s` that fails as `recording` does.
+    """Return the smallest recording found within `budget_s`, or until Ctrl-C, that fails as `recording` does.
 
     Raises:
         ConfigError: the recording does not fail, or fails otherwise than it says.
@@ -132,11 +132,11 @@ class _Shrinker:
         self._before = first
 
     def run(self) -> Shrunk:
-        """Search until nothing more goes, or time is up."""
+        """Search until nothing more goes, time is up, or somebody has seen enough."""
         is_complete = True
         try:
             self._go()
-        except _OutOfTimeError:
+        except (_OutOfTimeError, KeyboardInterrupt):
             is_complete = False
         best = self._best
         assert best.failure is not None
@@ -293,5 +293,6 @@ def _pool(jobs: int) -> Generator[Pool | None, None, None]:
 
 
 def _begin_worker() -> None:
+    leave_interrupts()
     gc.disable()
     gc.freeze()

@@ -92,11 +92,11 @@ def print_error(error: BaseException) -> None:
     print(format_error(error), file=sys.stderr)
 
 
-def progress_bar(console: Console) -> Progress:
+def progress_bar(console: Console, bar_width: int = 40) -> Progress:
     """A bar with the count, a line of words and the time; it is shown only on a terminal."""
     return Progress(
         TextColumn("{task.description}", style="bold"),
-        BarColumn(),
+        BarColumn(bar_width),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),

@@ -106,7 +106,7 @@ def shrink_command(
     """Make a recorded failure small enough to read.
 
     Leaves out kinds of faults, then single ones, and lowers sizes and values, as long as the same rule is
-    broken in the same place.
+    broken in the same place. Ctrl-C ends the search as well: the best so far is written.
 
     Args:
         file: What `trio-pb sim run` wrote.
@@ -159,7 +159,7 @@ def _fields(shrunk: Shrunk, target: Path) -> dict[str, object]:
 def _print(shrunk: Shrunk, target: Path) -> None:
     small = shrunk.recording
     print(small.text())
-    end = "Nothing more can be left out" if shrunk.is_complete else "Time is up"
+    end = "Nothing more can be left out" if shrunk.is_complete else "The search was cut short"
     print(
         f"{end}: {_choices(len(small.choices))} instead of {shrunk.choices_before}, "
         f"{small.events} events instead of {shrunk.events_before} ({shrunk.tried} runs, {shrunk.seconds:.1f} s)."

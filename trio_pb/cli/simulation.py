@@ -26,6 +26,8 @@ app.command("trio_pb.cli.audit:audit_command", name="audit")
 SEEDS = 100
 FAILURES_MAX = 10  # Enough to see a pattern; the rest of a broken build would say the same.
 OUT = Path(".trio-pb/sim")
+MINUTE_US = 60_000_000
+BAR_WIDTH = 16  # Leaves room for words in 80 columns.
 
 
 @app.command
@@ -81,7 +83,7 @@ def _sweep(
     if report.seeds:
         errors().print(f"going on with an interrupted sweep: {report.seeds} of {seeds} seeds were run ({file.path})")
     before = report.seeds, report.wall_seconds
-    with progress_bar(errors()) as bar:
+    with progress_bar(errors(), BAR_WIDTH) as bar:
         task = bar.add_task("seeds", total=seeds, note="")
 
         def note(so_far: SweepReport) -> None:
@@ -91,10 +93,10 @@ def _sweep(
         try:
             sweep(first_seed, seeds, workers, note, failures_max, so_far=report)
         except KeyboardInterrupt:
-            if report.seeds > before[0]:
-                file.save(report)
             bar.stop()
-            errors().print(f"interrupted after {report.seeds} of {seeds} seeds; the same command goes on from there")
+            if report.seeds:
+                file.save(report)
+                errors().print(f"interrupted after {report.seeds} of {seeds} seeds; the same command goes on from there")
             raise
     file.remove()
     return report
@@ -104,8 +106,7 @@ def _show(bar: Progress, task: TaskID, report: SweepReport, seeds_before: int, s
     """How fast it is, how much time passed for the clusters, and what was found."""
     seconds = report.wall_seconds - seconds_before
     speed = (report.seeds - seeds_before) / seconds if seconds > 0 else 0.0
-    virtual_h = report.virtual_us / 3_600_000_000
-    note = f"{speed:.0f}/s, {virtual_h:.1f} h simulated, {len(report.marks)} marks"
+    note = f"{speed:.0f}/s, {report.virtual_us // MINUTE_US} min simulated, {len(report.marks)} marks"
     if report.causes:
-        note += f", [red]{report.failed} failed[/red]"
+        note = f"[red]{report.failed} failed[/red], {note}"
     bar.update(task, completed=report.seeds, note=note)
