@@ -41,7 +41,7 @@ SWARM: dict[str, tuple[int, ...]] = {
     "certificate quorum": (1, 2, 5),
     "scrubbing": (3, 22, 33),
     "scrubbing repairs": (3, 22, 33),
-    "divergence": (51,),
+    "divergence": (46,),
     "incarnation pinned": (36, 144, 168),
 }
 # these where primaries are led into ambushes, which one seed of the swarm in five is about.

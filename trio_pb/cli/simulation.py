@@ -96,7 +96,9 @@ def _sweep(
             bar.stop()
             if report.seeds:
                 file.save(report)
-                errors().print(f"interrupted after {report.seeds} of {seeds} seeds; the same command goes on from there")
+                errors().print(
+                    f"interrupted after {report.seeds} of {seeds} seeds; the same command goes on from there"
+                )
             raise
     file.remove()
     return report
