@@ -7,6 +7,9 @@ hierarchy of the keys. Between its rounds sizes and values are lowered: fewer op
 smaller numbers. What a failing candidate never drew is dropped with it, and so is all that would have come
 after the failure.
 
+Most candidates do not fail, and would run to their end to show it. So at first one that takes much longer than
+the best so far is given up; the last search does without that.
+
 Candidates are tried in order, several at once in as many processes; the first that fails is taken, so the
 result does not depend on how many there are, unless time runs out: then the best so far counts.
 """
@@ -27,6 +30,7 @@ import attrs
 from sim.choices import Choices, Key
 from sim.experiment import Experiment
 from sim.farm import leave_interrupts, uncollected
+from sim.listening import listen
 from sim.recording import Recording
 from sim.run import Failure
 from trio_pb.errors import ConfigError
@@ -37,6 +41,8 @@ Found: TypeAlias = "dict[Key, int]"
 
 PAIRS_MAX = 20  # Choices of which pairs are tried without as well.
 ROUNDS_MAX = 10
+PATIENCE = 2  # Times the length of the best so far, at first,
+PATIENCE_EVENTS = 300  # and so many events.
 
 
 @attrs.frozen
@@ -49,6 +55,7 @@ class Attempt:
     sizes: Found  # Sizes that can be lowered.
     trace_digest: int
     events: int
+    heard: int  # Events that a listener hears.
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -81,6 +88,10 @@ class Shrunk:
 
 class _OutOfTimeError(Exception):
     """The budget is spent."""
+
+
+class _OutOfPatienceError(BaseException):
+    """This candidate takes too long. No failure of the run: it passes everything that notes those."""
 
 
 def shrink(
@@ -121,8 +132,9 @@ class _Shrinker:
         self._progress = progress
         self._step = ""
         self._tried = 0
-        self._failed_before: set[frozenset[tuple[Key, int]]] = set()  # Candidates that do not fail as wanted.
-        first = _attempt((recording.experiment, recording.seed, dict(recording.choices)))
+        self._is_patient = False
+        self._vain: set[frozenset[tuple[Key, int]]] = set()  # Candidates that were of no use.
+        first = _attempt((recording.experiment, recording.seed, dict(recording.choices), None))
         if first.failure is None:
             raise ConfigError("this recording does not fail, so there is nothing to shrink")
         if recording.failure is not None and not first.failure.is_like(recording.failure):
@@ -157,6 +169,14 @@ class _Shrinker:
         )
 
     def _go(self) -> None:
+        self._leave_out_and_lower()
+        self._is_patient = True
+        self._vain.clear()
+        self._leave_out_and_lower()
+        self._step = "leaving out pairs"
+        self._leave_out_pairs()
+
+    def _leave_out_and_lower(self) -> None:
         for _ in range(ROUNDS_MAX):
             before = self._best.made
             for depth in range(1, 1 + max(map(len, before), default=0)):
@@ -168,8 +188,6 @@ class _Shrinker:
             self._lower_values()
             if self._best.made == before:
                 break
-        self._step = "leaving out pairs"
-        self._leave_out_pairs()
 
     # --- Ways to make it smaller ------------------------------------------------------------------
 
@@ -210,12 +228,15 @@ class _Shrinker:
         return self._best.made.get(key, self._best.sizes.get(key, 0))
 
     def _lower_values(self) -> None:
-        """The same of each number, towards its default."""
+        """Half way from its default, three quarters, ... of each number; the default itself was tried before."""
         for key in list(self._best.made):
             while (value := self._best.made.get(key)) is not None and self._take_first(
-                self._with(key, lower) for lower in _between(self._best.defaults.get(key, value), value)
+                self._with(key, lower) for lower in islice(_between(self._default_of(key), value), 1, None)
             ):
                 pass
+
+    def _default_of(self, key: Key) -> int:
+        return self._best.defaults.get(key, 0)
 
     # --- Candidates -------------------------------------------------------------------------------
 
@@ -235,7 +256,7 @@ class _Shrinker:
                     self._best = attempt
                     self._report()
                     return True
-                self._failed_before.add(frozenset(candidate.items()))
+                self._vain.add(frozenset(candidate.items()))
             self._report()
         return False
 
@@ -246,14 +267,21 @@ class _Shrinker:
         return attempt.events < self._best.events if shorter else attempt.extent < self._best.extent
 
     def _is_vain(self, candidate: Found) -> bool:
-        return candidate == self._best.made or frozenset(candidate.items()) in self._failed_before
+        return candidate == self._best.made or frozenset(candidate.items()) in self._vain
 
     def _attempts(self, batch: Sequence[Found]) -> Iterator[Attempt]:
-        if self._clock() - self._began > self._budget_s:
-            raise _OutOfTimeError
-        self._tried += len(batch)
-        work = [(self._recording.experiment, self._recording.seed, candidate) for candidate in batch]
-        return map(_attempt, work) if self._pool is None else self._pool.imap(_attempt, work)
+        patience = None if self._is_patient else PATIENCE * self._best.heard + PATIENCE_EVENTS
+        work = [(self._recording.experiment, self._recording.seed, candidate, patience) for candidate in batch]
+        attempts = None if self._pool is None else self._pool.imap(_attempt, work)
+        for candidate in work:
+            left = self._began + self._budget_s - self._clock()
+            if left <= 0:
+                raise _OutOfTimeError
+            self._tried += 1
+            try:
+                yield _attempt(candidate) if attempts is None else attempts.next(left)
+            except multiprocessing.TimeoutError as error:
+                raise _OutOfTimeError from error
 
     def _report(self) -> None:
         best = self._best
@@ -273,13 +301,27 @@ def _between(low: int, value: int) -> Iterator[int]:
         low += half
 
 
-def _attempt(work: tuple[Experiment, int, Found]) -> Attempt:
-    """Worker: run a candidate."""
-    experiment, seed, candidate = work
+def _attempt(work: tuple[Experiment, int, Found, int | None]) -> Attempt:
+    """Worker: run a candidate, at most for so many events."""
+    experiment, seed, candidate, patience = work
     choices = Choices(seed, candidate)
-    report = experiment.run(choices)
+    heard = 0
+
+    def hear(_: object) -> None:
+        nonlocal heard
+        heard += 1
+        if heard == patience:
+            raise _OutOfPatienceError
+
+    failure, trace_digest, events = None, 0, 0
+    try:
+        with listen(hear):
+            report = experiment.run(choices)
+        failure, trace_digest, events = report.failure, report.trace_digest, report.events
+    except _OutOfPatienceError:
+        pass
     gc.collect()
-    return Attempt(report.failure, choices.made, choices.defaults, choices.sizes, report.trace_digest, report.events)
+    return Attempt(failure, choices.made, choices.defaults, choices.sizes, trace_digest, events, heard)
 
 
 @contextmanager
