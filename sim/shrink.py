@@ -7,9 +7,6 @@ hierarchy of the keys. Between its rounds sizes and values are lowered: fewer op
 smaller numbers. What a failing candidate never drew is dropped with it, and so is all that would have come
 after the failure.
 
-Most candidates do not fail, and would run to their end to show it. So at first one that takes much longer than
-the best so far is given up; the last search does without that.
-
 Candidates are tried in order, several at once in as many processes; the first that fails is taken, so the
 result does not depend on how many there are, unless time runs out: then the best so far counts.
 """
@@ -30,7 +27,6 @@ import attrs
 from sim.choices import Choices, Key
 from sim.experiment import Experiment
 from sim.farm import leave_interrupts, uncollected
-from sim.listening import listen
 from sim.recording import Recording
 from sim.run import Failure
 from trio_pb.errors import ConfigError
@@ -41,8 +37,6 @@ Found: TypeAlias = "dict[Key, int]"
 
 PAIRS_MAX = 20  # Choices of which pairs are tried without as well.
 ROUNDS_MAX = 10
-PATIENCE = 2  # Times the length of the best so far, at first,
-PATIENCE_EVENTS = 300  # and so many events.
 
 
 @attrs.frozen
@@ -55,7 +49,6 @@ class Attempt:
     sizes: Found  # Sizes that can be lowered.
     trace_digest: int
     events: int
-    heard: int  # Events that a listener hears.
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -88,10 +81,6 @@ class Shrunk:
 
 class _OutOfTimeError(Exception):
     """The budget is spent."""
-
-
-class _OutOfPatienceError(BaseException):
-    """This candidate takes too long. No failure of the run: it passes everything that notes those."""
 
 
 def shrink(
@@ -132,9 +121,8 @@ class _Shrinker:
         self._progress = progress
         self._step = ""
         self._tried = 0
-        self._is_patient = False
         self._vain: set[frozenset[tuple[Key, int]]] = set()  # Candidates that were of no use.
-        first = _attempt((recording.experiment, recording.seed, dict(recording.choices), None))
+        first = _attempt((recording.experiment, recording.seed, dict(recording.choices)))
         if first.failure is None:
             raise ConfigError("this recording does not fail, so there is nothing to shrink")
         if recording.failure is not None and not first.failure.is_like(recording.failure):
@@ -169,14 +157,6 @@ class _Shrinker:
         )
 
     def _go(self) -> None:
-        self._leave_out_and_lower()
-        self._is_patient = True
-        self._vain.clear()
-        self._leave_out_and_lower()
-        self._step = "leaving out pairs"
-        self._leave_out_pairs()
-
-    def _leave_out_and_lower(self) -> None:
         for _ in range(ROUNDS_MAX):
             before = self._best.made
             for depth in range(1, 1 + max(map(len, before), default=0)):
@@ -188,6 +168,8 @@ class _Shrinker:
             self._lower_values()
             if self._best.made == before:
                 break
+        self._step = "leaving out pairs"
+        self._leave_out_pairs()
 
     # --- Ways to make it smaller ------------------------------------------------------------------
 
@@ -270,8 +252,7 @@ class _Shrinker:
         return candidate == self._best.made or frozenset(candidate.items()) in self._vain
 
     def _attempts(self, batch: Sequence[Found]) -> Iterator[Attempt]:
-        patience = None if self._is_patient else PATIENCE * self._best.heard + PATIENCE_EVENTS
-        work = [(self._recording.experiment, self._recording.seed, candidate, patience) for candidate in batch]
+        work = [(self._recording.experiment, self._recording.seed, candidate) for candidate in batch]
         attempts = None if self._pool is None else self._pool.imap(_attempt, work)
         for candidate in work:
             left = self._began + self._budget_s - self._clock()
@@ -301,27 +282,13 @@ def _between(low: int, value: int) -> Iterator[int]:
         low += half
 
 
-def _attempt(work: tuple[Experiment, int, Found, int | None]) -> Attempt:
-    """Worker: run a candidate, at most for so many events."""
-    experiment, seed, candidate, patience = work
+def _attempt(work: tuple[Experiment, int, Found]) -> Attempt:
+    """Worker: run a candidate."""
+    experiment, seed, candidate = work
     choices = Choices(seed, candidate)
-    heard = 0
-
-    def hear(_: object) -> None:
-        nonlocal heard
-        heard += 1
-        if heard == patience:
-            raise _OutOfPatienceError
-
-    failure, trace_digest, events = None, 0, 0
-    try:
-        with listen(hear):
-            report = experiment.run(choices)
-        failure, trace_digest, events = report.failure, report.trace_digest, report.events
-    except _OutOfPatienceError:
-        pass
+    report = experiment.run(choices)
     gc.collect()
-    return Attempt(failure, choices.made, choices.defaults, choices.sizes, trace_digest, events, heard)
+    return Attempt(report.failure, choices.made, choices.defaults, choices.sizes, report.trace_digest, report.events)
 
 
 @contextmanager
