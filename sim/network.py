@@ -209,7 +209,7 @@ class Network:
         if is_broken or payload.connection in self._torn:
             self._torn.discard(payload.connection)
             self.counts["lost"] += 1
-            self._cut_short(key, payload)
+            self._cut_short(payload)
             self._scheduler.at(arrival, self._broken, source, destination, payload.connection)
             return
         if self._codec:
@@ -284,15 +284,17 @@ class Network:
             violate("corruption", f"a damaged {type(payload.message).__name__} is taken for {passed[0]}")
         return True  # It waits for the rest of a frame that never comes.
 
-    def _cut_short(self, key: Key, payload: Payload) -> None:
+    def _cut_short(self, payload: Payload) -> None:
         """A connection ends within a frame: what came of it is nothing, and what came before it is whole."""
         if not self._codec:
             return
         data = self._encoded(payload)
         self.counts["cut short"] += 1
-        end = self._choices.bits(("cut short", *key)) % len(data)
+        message = payload.message
+        key = ("cut short", type(message).__name__, payload.connection, getattr(message, "number", 0))
+        end = self._choices.bits(key) % len(data)
         if len(FrameReader().feed(data + data[:end])) != 1:
-            violate("corruption", f"{end} bytes of a {type(payload.message).__name__} are taken for a frame")
+            violate("corruption", f"{end} bytes of a {type(message).__name__} are taken for a frame")
 
     def _encoded(self, payload: Payload) -> bytes:
         message = payload.message
