@@ -22,6 +22,7 @@ app = App(name="sim", help="Run clusters in simulation, each from a seed.")
 app.command("trio_pb.cli.recordings:replay", name="replay")
 app.command("trio_pb.cli.recordings:shrink_command", name="shrink")
 app.command("trio_pb.cli.audit:audit_command", name="audit")
+app.command("trio_pb.cli.explain:explain", name="explain")
 
 SEEDS = 100
 FAILURES_MAX = 10  # Enough to see a pattern; the rest of a broken build would say the same.
