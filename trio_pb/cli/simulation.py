@@ -9,15 +9,18 @@ from cyclopts import App
 
 from sim.experiment import Swarm, replay_command
 from sim.farm import SweepReport, sweep
+from sim.naive.experiment import NaiveScript
 from sim.profiles import DEFAULT_PROFILE
 from sim.run import RunReport
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
+from trio_pb.cli.scenarios import PROTOCOLS, run_scenario
 from trio_pb.core.marks import Mark
 from trio_pb.errors import ConfigError
 
 __all__ = ["app", "unseen"]
 
 app = App(name="sim", help="Run clusters in simulation, each from a seed.")
+app.command("trio_pb.cli.scenarios:scenarios", name="scenarios")
 
 SEEDS = 100
 TEXT_WIDTH = 80
@@ -36,9 +39,11 @@ TOTALS = {
 @app.command
 def run(
     *,
-    seeds: int = SEEDS,
+    seeds: int | None = None,
     first_seed: int = 1,
     profile: str = DEFAULT_PROFILE,
+    scenario: str | None = None,
+    protocol: str = PROTOCOLS[0],
     jobs: int | None = None,
     json: Flag = False,
 ) -> int:
@@ -47,20 +52,35 @@ def run(
     Loss, delay, duplication, reordering, partitions, pauses and crashes: what happens in a run follows from
     its seed alone. Exit code 1 if a seed failed; it is printed with the command that replays it.
 
+    With --scenario there is no seed: one named play is performed, and told sentence by sentence; `all` performs
+    all of them. Exit code 1 if it fails.
+
     Args:
-        seeds: How many to run; it stops after 10 failures.
+        seeds: How many to run, by default 100; it stops after 10 failures.
         first_seed: The first of them; the others follow it.
         profile: What may happen in a run: all, network, storage, crash, clock, ambush, or calm (nothing does).
+        scenario: A name from `trio-pb sim scenarios`, or all. With --protocol naive and --seeds, the script is run
+            so many times amid losses, delays and the orders of others.
+        protocol: vsr, which is trio-pb's own, or naive: a textbook protocol that makes the scenario's mistake.
         jobs: Processes to run them in. By default one per core.
         json: Print one JSON object.
     """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"--protocol {protocol}: there is no such protocol; choose one of {', '.join(PROTOCOLS)}")
+    if scenario is not None and (seeds is None or protocol != "naive"):
+        if seeds is not None:
+            raise ConfigError("--seeds with --scenario: nothing is left to chance in a scenario of trio-pb itself")
+        return run_scenario(scenario, protocol, json=json)
+    if scenario is None and protocol == "naive":
+        raise ConfigError("--protocol naive: it needs --scenario NAME (trio-pb sim scenarios lists them), or all")
+    seeds = SEEDS if seeds is None else seeds
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: must be at least 1")
     if first_seed < 0:
         raise ConfigError(f"--first-seed {first_seed}: must not be negative")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: must be at least 1")
-    experiment = Swarm(profile)
+    experiment = Swarm(profile) if scenario is None else NaiveScript(scenario, noisy=True)
     with progress_bar(errors()) as bar:
         task = bar.add_task("seeds", total=seeds, note="")
 
