@@ -9,11 +9,13 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias, cast
 
 import attrs
 
 from sim.choices import Choices, latency_of
+from sim.explain.flights import ListeningNetwork
 from sim.naive.client import NaiveClient
 from sim.naive.judges import NO_PROGRESS, Call, Judge
 from sim.naive.ports import (
@@ -34,10 +36,12 @@ from sim.naive.ports import (
     ToClient,
 )
 from sim.naive.replica import Replica
+from sim.naive.told import NaiveStory
 from sim.narration import Narration
 from sim.network import CLIENT_NODES, Network, NetworkFaults, Payload
 from sim.oracles.facts import violate
 from sim.scheduler import TICK_US, Scheduler
+from sim.telling import take_teller
 from trio_pb.core.messages import Envelope
 from trio_pb.core.messages import PeerMessage as RealPeerMessage
 
@@ -91,7 +95,12 @@ class NaiveCluster:
         self.trace_digest = 0
         self.nodes = [Node(number) for number in range(REPLICAS)]
         self.judge = Judge(REPLICAS, lambda number: self.nodes[number].leads)
-        self.network = Network(
+        teller = take_teller()
+        self._story = None if teller is None else NaiveStory(teller.builder, lambda: self.scheduler.now, REPLICAS)
+        make_network = (
+            Network if self._story is None else partial(ListeningNetwork, self._story.flights, self._story.departs)
+        )
+        self.network = make_network(
             choices,
             self.scheduler,
             NOISE if noisy else NetworkFaults(),
@@ -174,14 +183,16 @@ class NaiveCluster:
                 node.core = None
                 self.judge.crashed(node.number)
                 self.counts["crashes"] += 1
-                self._note(f"{name} crashes")
+                self._note(f"{name} crashes", is_of_network=False)
+                if self._story is not None:
+                    self._story.crashed(node)
 
     def restart(self, *names: str) -> None:
         """Start replicas that are down."""
         for name in names:
             node = self.nodes[self._number(name)]
             if node.core is None and self._does(f"restart {name}"):
-                self._note(f"{name} starts again")
+                self._note(f"{name} starts again", is_of_network=False)
                 self._start(node)
 
     # --- For scripts: time ----------------------------------------------------------------------
@@ -204,6 +215,8 @@ class NaiveCluster:
             Violation: it does not come to that, or something acknowledged is not there.
         """
         self.network.heal()
+        if self._story is not None:
+            self._story.happens("everything is mended and started again", is_harm=False)
         for node in self.nodes:
             if node.core is None:
                 self._start(node)
@@ -220,6 +233,8 @@ class NaiveCluster:
         node.core = self._kind(node.number, REPLICAS)
         node.boot += 1
         node.wake_tick = None
+        if self._story is not None:
+            self._story.started(node)
         self.judge.started(node.number)
         self._step(node, Start(node.saved))
 
@@ -233,10 +248,14 @@ class NaiveCluster:
             self._note_view(node, core)
         for output in outputs:
             self._carry_out(node, output)
+        if self._story is not None:
+            self._story.stepped(node, core)
         self.judge.stepped(node.number)
         self._plan_wake(node, core)
 
     def _note_view(self, node: Node, core: Replica) -> None:
+        if self._story is not None:
+            self._story.changed_view(node, core)
         if core.is_primary:
             self.counts["became_primary"] += 1
             self.narration.tell(f"{node.name} leads view {core.view}")
@@ -250,11 +269,15 @@ class NaiveCluster:
             self._to_client(node, output)
         elif type(output) is Apply:
             self._trace_only("apply", node.name, output.position, output.entry.laptop)
+            if self._story is not None:
+                self._story.applied(node, output.position, output.entry)
             if not self._call(output.entry.client, output.entry.number).is_bystander:
                 self.narration.tell(f"{node.name} executes {output.entry.laptop}, order {output.position} of its log")
             self.judge.applied(node.number, output.entry.laptop)
         else:
             assert type(output) is Save
+            if self._story is not None:
+                self._story.saved(node, output.saved)
             node.saved = output.saved
 
     def _to_client(self, node: Node, output: ToClient) -> None:
@@ -281,6 +304,8 @@ class NaiveCluster:
         node.wake_tick = None
         if core.due_tick <= tick:
             self._trace("timeout", node.name)
+            if self._story is not None:
+                self._story.timed_out(node)
             self._step(node, Tick())
         else:
             self._plan_wake(node, core)
@@ -314,6 +339,9 @@ class NaiveCluster:
 
     def _arrive(self, source: int, destination: int, payload: Payload) -> None:
         message = cast("AnyMessage", payload.message)
+        if self._story is not None:
+            is_heard = destination >= CLIENT_NODES or self.nodes[destination].core is not None
+            self._story.arrives(destination, payload, heard=is_heard)
         if destination >= CLIENT_NODES:
             assert isinstance(message, Reply | Redirect)
             self._trace("hears", destination, source, message)
@@ -344,12 +372,16 @@ class NaiveCluster:
         return next(call for call in self.calls if (call.client, call.number) == (name, number))
 
     def _asked(self, call: Call, replica: int) -> None:
+        if call.begun == 0 and self._story is not None:
+            self._story.asks(call, self._node_of(call))
         if call.begun == 0:
             self.judge.asked(call)
         elif not call.is_bystander:
             self.narration.tell(f"{call.client} asks again, at R{replica}")
 
     def _answered(self, call: Call, replica: int, reply: Reply) -> None:
+        if self._story is not None:
+            self._story.answered(call, self._node_of(call), reply)
         if not call.is_bystander:
             heard = ", ".join(reply.laptops) or "nothing"
             self.narration.tell(f"{call.client} hears the answer to {call.text}: {heard}")
@@ -373,7 +405,12 @@ class NaiveCluster:
         node = CLIENT_NODES + len(self.clients)
         client = NaiveClient(node, name, REPLICAS, self.scheduler, self._ask, self._asked, self._answered)
         self.clients.append(client)
+        if self._story is not None:
+            self._story.client(node, name)
         return client
+
+    def _node_of(self, call: Call) -> int:
+        return next(client.node for client in self.clients if client.name == call.client)
 
     def _add_bystander(self, index: int) -> None:
         client = self._add_client(f"bystander {index}")
@@ -392,9 +429,12 @@ class NaiveCluster:
         self._done[what] += 1
         return self.choices.flag(("script", what, self._done[what]), 1.0)
 
-    def _note(self, text: str) -> None:
+    def _note(self, text: str, *, is_of_network: bool = True) -> None:
+        """A script does something to the network, or to a machine, of which its story tells by itself."""
         self._trace("fault", text)
         self.narration.tell(text)
+        if self._story is not None and is_of_network:
+            self._story.happens(text, is_harm=bool(self.network.blocked) or "lost" in text)
 
     def _trace(self, *event: object) -> None:
         self.happened += 1
