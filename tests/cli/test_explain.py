@@ -55,11 +55,22 @@ def test_a_seed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(said["events"]) > len(said["selection"]["events"]) > 5
 
 
+@pytest.mark.parametrize("protocol", ["vsr", "naive"])
+def test_a_scenario(protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same script on both protocols: one survives it."""
+    assert call(["sim", "explain", "--scenario", "one-behind", "--protocol", protocol]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"one-behind, {protocol}\n")
+    assert ("FAILED stale-read: " in out) == (protocol == "naive")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ([], "name either a recording or, with --seed, a seed"),
-        (["x.choices", "--seed", "3"], "name either a recording or, with --seed, a seed"),
+        ([], "name a recording, or --seed N, or --scenario NAME"),
+        (["x.choices", "--seed", "3"], "name a recording, or --seed N, or --scenario NAME"),
+        (["--scenario", "none"], "none"),
+        (["--scenario", "one-behind", "--protocol", "raft"], "--protocol raft: there is no such protocol"),
         (["--seed", "-1"], "--seed -1: must not be negative"),
         (["--seed", "3", "--profile", "none"], "there is no profile 'none'"),
         (["--seed", "3", "--from-ms", "20", "--to-ms", "10"], "nothing lies between 20 ms and 10 ms"),

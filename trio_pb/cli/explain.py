@@ -18,6 +18,7 @@ from sim.profiles import DEFAULT_PROFILE
 from sim.recording import read
 from sim.telling import telling
 from trio_pb.cli.output import ExitCode, Flag, print_json
+from trio_pb.cli.scenarios import PROTOCOLS, play_silently
 from trio_pb.errors import ConfigError
 
 __all__ = ["explain"]
@@ -32,6 +33,8 @@ def explain(
     *,
     seed: int | None = None,
     profile: str = DEFAULT_PROFILE,
+    scenario: str | None = None,
+    protocol: str = PROTOCOLS[0],
     html: Path | None = None,
     perfetto: Path | None = None,
     all: Flag = False,  # noqa: A002 -- it names the flag
@@ -48,6 +51,8 @@ def explain(
         file: A recording, as `trio-pb sim run` and `trio-pb sim shrink` write it.
         seed: Tell this seed instead of a file.
         profile: What may happen in the run of that seed: all, or ambush.
+        scenario: Tell this play from `trio-pb sim scenarios` instead.
+        protocol: Who plays it: vsr, which is trio-pb's own, or naive.
         html: Write a page that draws the run, to be opened in a browser; it needs no network.
         perfetto: Write a trace for ui.perfetto.dev or chrome://tracing.
         all: Tell everything, also heartbeats and pings.
@@ -55,7 +60,9 @@ def explain(
         to_ms: Tell only what happened up to this virtual time.
         json: Print the whole story as one JSON object: lanes, events, messages, states, and what is told of it.
     """
-    story = _story(file, seed, profile)
+    if [file, seed, scenario].count(None) != 2:
+        raise ConfigError("name a recording, or --seed N, or --scenario NAME")
+    story = _story(file, seed, profile) if scenario is None else _play(scenario, protocol)
     selection = _selection(story, from_ms, to_ms, all=all)
     if html is not None:
         _write(html, page(story, selection))
@@ -81,8 +88,6 @@ def _write(path: Path, text: str) -> None:
 
 def _story(file: Path | None, seed: int | None, profile: str) -> Story:
     """Run it again, and listen."""
-    if (file is None) == (seed is None):
-        raise ConfigError("name either a recording or, with --seed, a seed")
     if file is not None:
         recording = read(file)
         choices = Choices(recording.seed, recording.choices)
@@ -92,6 +97,16 @@ def _story(file: Path | None, seed: int | None, profile: str) -> Story:
         raise ConfigError(f"--seed {seed}: must not be negative")
     experiment = Swarm(profile)
     return _told(experiment, Choices(seed), "", replay_command(experiment, seed))
+
+
+def _play(scenario: str, protocol: str) -> Story:
+    """Play a scenario, and listen."""
+    arguments = () if protocol == PROTOCOLS[0] else ("--protocol", protocol)
+    command = " ".join(["trio-pb sim run --scenario", scenario, *arguments])
+    teller = StoryTeller(f"{scenario}, {protocol}", command)
+    with telling(teller):
+        failure = play_silently(scenario, protocol)
+    return teller.finish(failure)
 
 
 def _told(experiment: Experiment, choices: Choices, name: str, command: str) -> Story:

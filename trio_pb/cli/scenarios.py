@@ -12,16 +12,17 @@ import attrs
 
 from sim.choices import Choices
 from sim.naive.replica import Replica
-from sim.naive.run import Verdict, play
+from sim.naive.run import Verdict, play, report_of
 from sim.naive.scripts import SCRIPTS, Script
 from sim.narration import Line
 from sim.oracles.facts import Violation
+from sim.run import Failure
 from sim.scenarios.catalogue import SCENARIOS
 from sim.scenarios.scenario import Scenario
 from trio_pb.cli.output import ExitCode, Flag, new_table, print_json, print_table, screen
 from trio_pb.errors import ConfigError
 
-__all__ = ["PROTOCOLS", "run_scenario", "scenarios"]
+__all__ = ["PROTOCOLS", "play_silently", "run_scenario", "scenarios"]
 
 VSR = "vsr"
 NAIVE = "naive"
@@ -64,12 +65,31 @@ def run_scenario(name: str, protocol: str, *, json: bool) -> int:
     Raises:
         ConfigError: there is no such scenario.
     """
-    known: Iterable[str] = SCRIPTS if protocol == NAIVE else SCENARIOS
     if name == ALL:
         return _run_mistakes(json=json) if protocol == NAIVE else _run_all(json=json)
+    _check(name, protocol)
+    return _run_mistake(SCRIPTS[name], json=json) if protocol == NAIVE else _run_one(SCENARIOS[name], json=json)
+
+
+def play_silently(name: str, protocol: str) -> Failure | None:
+    """Play a scenario on a protocol for somebody who listens; return what was broken, if anything.
+
+    Raises:
+        ConfigError: there is no such scenario, or no such protocol.
+    """
+    _check(name, protocol)
+    if protocol == NAIVE:
+        return report_of(play(SCRIPTS[name], Choices(SEED))).failure
+    played = _play(SCENARIOS[name])
+    return None if played.rule is None else Failure(played.rule, played.text or "", "", "")
+
+
+def _check(name: str, protocol: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"--protocol {protocol}: there is no such protocol; choose one of {', '.join(PROTOCOLS)}")
+    known: Iterable[str] = SCRIPTS if protocol == NAIVE else SCENARIOS
     if name not in known:
         raise ConfigError(_unknown(name, protocol, list(known)))
-    return _run_mistake(SCRIPTS[name], json=json) if protocol == NAIVE else _run_one(SCENARIOS[name], json=json)
 
 
 # --- On trio-pb -------------------------------------------------------------------------------------
