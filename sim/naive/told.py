@@ -209,7 +209,7 @@ def _cells(log: list[Entry] | tuple[Entry, ...], saved: Saved, committed: int) -
         LogCell(
             position,
             0,
-            entry.laptop[-LABEL_LENGTH:],
+            entry.laptop.removeprefix("laptop-")[-LABEL_LENGTH:],
             Held.DURABLE if entry in saved.log else Held.MEMORY,
             position <= committed,
         )
