@@ -113,7 +113,7 @@ def _sweep(
             _show(bar, task, so_far, *before)
 
         try:
-            sweep(first_seed, seeds, workers, note, failures_max, so_far=report)
+            sweep(first_seed, seeds, workers, note, failures_max, experiment, report)
         except KeyboardInterrupt:
             bar.stop()
             if report.seeds:
