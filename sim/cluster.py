@@ -13,7 +13,7 @@ from sim.choices import Choices
 from sim.client import SimClient
 from sim.disk import FakeDisk
 from sim.listening import listener
-from sim.network import CLIENT_NODES, Network, Payload
+from sim.network import CLIENT_NODES, Payload
 from sim.oracles import invariants, promises
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
@@ -21,12 +21,12 @@ from sim.oracles.sane_time import SaneTime
 from sim.oracles.stability import Stable
 from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.traffic import NoCopyStorm
-from sim.oracles.watch import Oracle, Watch
+from sim.oracles.watch import Oracle
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
+from sim.telling import PLAIN, take_teller
 from sim.wall_clock import WallClock
-from sim.workload import History
 from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.messages import ClientMessage
 from trio_pb.core.replica import Replica
@@ -84,7 +84,9 @@ class SimCluster:
         self.seed = choices.seed
         self.shape = shape
         self.scheduler = Scheduler()
-        self.history = History()
+        teller = take_teller()
+        self._parts = PLAIN if teller is None else teller.parts(self)  # They listen in a run that is told of.
+        self.history = self._parts.history()
         self.counts: Counter[str] = Counter()
         self.events: list[tuple[object, ...]] = []  # The newest, for people.
         self.cluster_id = self._bytes16("cluster")
@@ -92,7 +94,7 @@ class SimCluster:
         self._listener = listener()
         self._connections: Counter[tuple[int, int]] = Counter()  # Made so far, by client and replica.
         self._replicas_by_address = {address_of(number): number for number in range(shape.replicas)}
-        self.network = Network(
+        self.network = self._parts.network(
             choices,
             self.scheduler,
             shape.network,
@@ -115,7 +117,7 @@ class SimCluster:
         special: list[Oracle] = [] if shape.faults.settling is None else [self.stable]
         if shape.faults.sets_clocks:
             special.append(self.sane_time)
-        self.watch = Watch(facts, all_oracles(facts, shape, self.executed) + special)
+        self.watch = self._parts.watch(facts, all_oracles(facts, shape, self.executed) + special)
         options = shape.options(self.seed)
         self.replicas = [SimReplica(self, number, disk, options) for number, disk in enumerate(disks)]
         spread = shape.clock_spread_ms
@@ -173,6 +175,8 @@ class SimCluster:
         self._digest = zlib.crc32(repr(entry).encode(), self._digest)
         if self._listener is not None:
             self._listener(entry)
+        if self._parts.traced is not None:
+            self._parts.traced(event)
         events = self.events
         events.append(entry)
         if len(events) > 2 * TRACE_KEPT:
@@ -284,6 +288,8 @@ class SimCluster:
         self._digest = zlib.crc32(b"%d %d %d" % (self.scheduler.now, source, destination), self._digest)
         if self._listener is not None:
             self._listener((self.scheduler.now, "arrives", source, destination, message, payload.envelope))
+        if self._parts.arrived is not None:
+            self._parts.arrived(source, destination, payload)
         if destination >= CLIENT_NODES:
             self._client(destination).hear(payload)
             return
@@ -314,7 +320,7 @@ class SimCluster:
         return start.superblock, start.scan
 
     def _formatted_disk(self, number: int, *when: str) -> FakeDisk:
-        disk = FakeDisk(number, self.choices)
+        disk = self._parts.disk(number, self.choices)
         job = format_directory(
             cluster=self.cluster_id,
             replica=number,

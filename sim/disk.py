@@ -144,7 +144,7 @@ class FakeDisk:
 
     def has_unflushed_since(self, write: int) -> bool:
         """Whether anything written after write number `write` is still at stake."""
-        return any([file.unflushed and file.unflushed[-1].number > write for file in self._files.values()])
+        return any(file.unflushed and file.unflushed[-1].number > write for file in self._files.values())
 
     def writes_at_stake(self) -> Iterator[bytes]:
         """The data of every write that a power cut now may take."""

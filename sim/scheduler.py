@@ -45,6 +45,11 @@ class Scheduler:
         call(*arguments)
         return True
 
+    @property
+    def next_time(self) -> int | None:
+        """When the next event is; None when there is none."""
+        return self._heap[0][0] if self._heap else None
+
     def run_until(self, time: int) -> None:
         """Execute every event up to `time` and leave the clock there."""
         heap = self._heap

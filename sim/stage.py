@@ -36,7 +36,7 @@ from trio_pb.core.messages import (
 )
 from trio_pb.core.ports import Start
 
-__all__ = ["AnyMessage", "Caller", "Interception", "Letter", "Stage", "StageReplica"]
+__all__ = ["AnyMessage", "Caller", "Interception", "Letter", "Stage", "StageReplica", "Test"]
 
 AnyMessage: TypeAlias = "PeerMessage | ClientMessage | ServerMessage"
 Test: TypeAlias = "Callable[[Envelope | None, AnyMessage], bool]"

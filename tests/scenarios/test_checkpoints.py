@@ -113,20 +113,6 @@ def test_7_1_rotten_own_checkpoint_falls_back_to_the_certified_one() -> None:
     assert c.count("state_transferred") == 0
 
 
-def test_9_diverged_backup_notices_and_rebuilds() -> None:
-    """9, mismatch: a wrong state shows at the next checkpoint, at the latest; it is replaced by the certified one."""
-    c = Cluster(shape=SHAPE)
-    b = c.names[1]
-    c.orders(3)
-    c.replica(b).replica.flip()
-    for number in range(3 * INTERVAL):
-        c.order(f"laptop {number}", customer=number).expect_reply()
-    c.run_until(lambda: c.count("diverged") == 1, "the divergence to be noticed")
-    c.run_until(lambda: c.count("state_transferred") == 1, "the state to be replaced")
-    assert not c.replica(b).state.is_untrusted
-    c.expect_same_state()
-
-
 def test_9_diverged_primary_lets_another_lead() -> None:
     """9, mismatch: a primary with a wrong state abdicates, and comes back with the others' state."""
     c = Cluster(shape=SHAPE)

@@ -87,21 +87,6 @@ def test_a_4_damaged_committed_op_waits_for_its_last_copy() -> None:
     assert c.replica(other).head >= op
 
 
-def test_t_17_misplaced_record_is_nobodys() -> None:
-    """T-17: a record that stands where another was written is not taken for either; both come from peers."""
-    c = Cluster(shape=ONE_BY_ONE)
-    b = c.names[1]
-    c.orders(6)
-    head = c.replica(b).head
-    c.crash(b)
-    c.disk(b).misplace_record(head - 1, onto=head - 3)
-    held = {record.header.op for record in c.disk(b).found.records.values()}
-    assert not held & {head - 1, head - 3}
-    c.restart(b)
-    c.expect_same_state()
-    assert {head - 1, head - 3} <= {record.header.op for record in c.disk(b).found.records.values()}
-
-
 def test_7_4_one_copy_of_the_proofs_is_enough() -> None:
     """7.4: with one copy of every proof gone the other still tells what was acknowledged."""
     for copy in (0, 1):
@@ -169,25 +154,6 @@ def test_7_3_amnesiac_of_an_idle_cluster_is_none_at_its_next_start(lost: str) ->
     c.expect_same_state()
 
 
-def test_7_3_amnesiac_does_not_help_to_elect() -> None:
-    """7.3: with the primary gone, an amnesiac and one other are no quorum: something it forgot might be lost."""
-    c = Cluster()
-    a, b, other = c.names
-    c.isolate(other)
-    c.order("laptop kept", customer=1).expect_reply()
-    c.crash(a, b)
-    c.heal()
-    c.disk(b).lose_proofs()
-    c.restart(b)
-    c.run_for(600)
-    assert c.primaries() == []
-    assert c.replica(b).status is Status.AMNESIAC
-    c.restart(a)
-    assert c.read(1).expect_reply().record.laptop_type == "laptop kept"
-    c.expect_same_state()
-    assert c.replica(other).applied == c.replica(a).applied
-
-
 def test_7_6_lost_superblock_stops_for_good() -> None:
     """7.6: no image has two copies: the replica does not start, the others go on."""
     c = Cluster()
@@ -203,20 +169,6 @@ def test_7_6_lost_superblock_stops_for_good() -> None:
 
 
 # --- 7.5: while running -------------------------------------------------------------------------------
-
-
-def test_7_5_scrubbing_finds_a_rotten_record_before_it_is_needed() -> None:
-    """7.5: nobody asks for it; scrubbing reads it, and a peer sends it again."""
-    c = Cluster(shape=SCRUBBING)
-    b = c.names[1]
-    c.orders(5)
-    c.run_for(10)
-    op = c.replica(b).head - 2
-    c.disk(b).rot_record(op)
-    _rounds(c, b, 2)
-    c.run_until(lambda: c.replica(b).state.log.durable_prefix == c.replica(b).head, "the repair")
-    assert c.count("record_lost") == 1
-    assert op in {record.header.op for record in c.disk(b).found.records.values()}
 
 
 def test_7_5_scrubbing_renews_proofs_and_superblock() -> None:
@@ -304,23 +256,6 @@ def test_7_5_full_disk_of_one_replica(full: int) -> None:
     c.disk(name).make_room()
     c.expect_same_state()
     c.run_until(lambda: not c.replica(name).state.unfit, "the replica to be fit again")
-
-
-def test_7_5_full_disks_of_all_stop_writes_and_nothing_else() -> None:
-    """7.5: nobody can write a checkpoint: writes stop before the log has no room, and go on when there is some."""
-    c = Cluster(shape=SHORT_LOG)
-    c.orders(4)
-    for name in c.names:
-        c.disk(name).fill()
-    answers = [c.order(f"laptop {number}", customer=number) for number in range(40)]
-    c.run_for(300)
-    assert not all(answer.is_answered for answer in answers)
-    assert all(c.is_up(name) for name in ("R0", "R1", "R2"))
-    for name in ("R0", "R1", "R2"):
-        c.disk(name).make_room()
-    c.run_until(lambda: not any(c.replica(name).state.is_disk_full for name in c.names), "the room to be noticed")
-    c.order("laptop after", customer=99).expect_reply()
-    c.expect_same_state()
 
 
 def test_7_5_a_checkpoint_that_fails_late_keeps_no_read_waiting() -> None:

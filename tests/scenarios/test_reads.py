@@ -9,19 +9,6 @@ from trio_pb.core.messages import RejectCode
 BODY = encode_read(ReadCustomer(1))
 
 
-def test_read_sees_every_order_answered_before() -> None:
-    """INV-23: at the primary and at both backups, right after the receipt."""
-    c = Cluster()
-    a, b, other = c.names
-    for number in range(5):
-        c.order(f"laptop-{number}").expect_reply()
-        reads = [c.read(), c.read(via=b, here=True), c.read(via=other, here=True)]
-        for read in reads:
-            assert read.expect_reply().record.laptop_type == f"laptop-{number}"
-    assert c.primaries() == [a]
-    c.expect_same_state()
-
-
 def test_deposed_primary_alone_with_its_client_answers_no_read() -> None:
     """10.1 (c): it still believes to lead, its round is echoed by nobody, and the others have gone on."""
     c = Cluster()
@@ -78,31 +65,6 @@ def test_late_echoes_do_not_confirm_a_later_read() -> None:
     c.expect_same_state()
 
 
-def test_t_10_new_primary_answers_no_read_before_all_it_inherited_is_applied() -> None:
-    """T-10: the old primary acknowledged an order that its successor has, and does not know committed."""
-    c = Cluster()
-    a, b, other = c.names
-    c.order("laptop old").expect_reply()
-    c.run_for(10)
-    for kind in ("PrepareMessage", "PrepareCopy"):
-        c.lose(kind, dst=other)
-    c.lose("Commit", src=a)
-    c.order("laptop new").expect_reply()
-    op = c.replica(a).commit
-    c.crash(a)
-    c.await_primary(b)
-    assert (c.replica(b).commit, c.replica(b).head) == (op - 1, op)
-    read = c.read(via=b)
-    here = c.read(via=other, here=True)
-    read.expect_no_reply(100)
-    assert not here.is_answered
-    c.heal()
-    assert read.expect_reply().record.laptop_type == "laptop new"
-    assert here.expect_reply().record.laptop_type == "laptop new"
-    c.restart(a)
-    c.expect_same_state()
-
-
 def test_backup_behind_waits_until_it_has_applied_the_read_index() -> None:
     """10.2: a backup that lacks the newest order answers when it has it, not before."""
     c = Cluster()
@@ -115,18 +77,6 @@ def test_backup_behind_waits_until_it_has_applied_the_read_index() -> None:
     read.expect_no_reply(50)
     c.heal()
     assert read.expect_reply().record.laptop_type == "laptop new"
-    c.expect_same_state()
-
-
-def test_backup_cut_from_the_primary_answers_no_read() -> None:
-    """10.2: without a read index a backup answers nobody, however little it lacks."""
-    c = Cluster()
-    a, b, _ = c.names
-    c.order("laptop-1").expect_reply()
-    c.cut(a, b)
-    read = c.read(via=b, here=True).expect_no_reply(200)
-    c.mend(a, b)
-    read.expect_reply()
     c.expect_same_state()
 
 
@@ -221,22 +171,6 @@ def test_read_at_a_backup_in_the_wrong_mode_is_redirected() -> None:
 def customers(page: Answer) -> list[int]:
     """The customers on a page."""
     return [record.customer_id for record in page.page.records]
-
-
-def test_scan_shows_one_state_while_writes_go_on() -> None:
-    """INV-24: pages of two customers each, with orders of new and old customers in between."""
-    c = Cluster()
-    for customer in range(6):
-        c.order("laptop before", customer=customer).expect_reply()
-    pages = [c.scan(2).expect_reply()]
-    while pages[-1].cursor:
-        c.order("laptop after", customer=len(pages)).expect_reply()
-        c.order("laptop after", customer=100 + len(pages)).expect_reply()
-        pages.append(c.scan(2, after=pages[-1]).expect_reply())
-    assert [customer for page in pages for customer in customers(page)] == list(range(6))
-    assert {record.laptop_type for page in pages for record in page.page.records} == {"laptop before"}
-    assert len({page.operation.op for page in pages}) == 1
-    c.expect_same_state()
 
 
 def test_scan_goes_on_at_the_deposed_primary_that_pinned_its_state() -> None:

@@ -99,42 +99,7 @@ def test_t_6_restarted_primary_hands_over_without_waiting_for_suspicion() -> Non
     c.expect_same_state()
 
 
-def test_t_6_restarted_primary_reuses_no_op() -> None:
-    """T-6: it sent a prepare that its disk never got; after the restart another stands there, or that one."""
-    c = Cluster()
-    a, b, other = c.names
-    c.order("laptop-0").expect_reply()
-    c.hang_disk(a)
-    c.lose("PrepareOk", dst=a)
-    c.lose("CommitOk", dst=a)
-    c.lose("PrepareMessage", dst=other)
-    c.lose("PrepareCopy", dst=other)
-    answer = c.order("laptop-1")
-    c.run_for(5)
-    head = c.replica(b).head
-    c.crash(a)
-    lose_unflushed(c.sim.replicas[int(a[1:])])
-    c.free_disk(a)
-    c.restart(a)
-    c.heal()
-    answer.expect_reply()
-    c.order("laptop-2").expect_reply()
-    assert answer.receipt.op == head
-    c.expect_same_state()
-
-
 # --- Loops --------------------------------------------------------------------------------------------
-
-
-def test_cluster_survives_restarts_of_one_after_the_other() -> None:
-    """A rolling restart, twice around, with orders in between."""
-    c = Cluster()
-    for round_ in range(2):
-        for name in ("R0", "R1", "R2"):
-            c.crash(name, power=bool(round_))
-            c.order(f"laptop {round_} {name}").expect_reply()
-            c.restart(name)
-            c.expect_same_state()
 
 
 def test_restart_loop_of_a_backup_disturbs_nobody() -> None:
@@ -187,20 +152,6 @@ def test_crash_between_any_two_outputs_of_a_boot() -> None:
         else:
             c.restart(b)
     c.order("laptop after the loop").expect_reply()
-    c.expect_same_state()
-
-
-def test_all_restart_again_and_again() -> None:
-    """The whole cluster loses power six times in the middle of orders; no answer is ever taken back."""
-    c = Cluster()
-    for number in range(6):
-        done = c.order(f"laptop-{number}", customer=number)
-        done.expect_reply()
-        late = c.order(f"late laptop-{number}", customer=100)
-        c.crash("R0", "R1", "R2")
-        c.restart("R0", "R1", "R2")
-        late.expect_reply()
-        assert c.read(number).expect_reply().record.laptop_type == f"laptop-{number}"
     c.expect_same_state()
 
 

@@ -53,26 +53,6 @@ def test_registration_in_flight_is_repeated() -> None:
     c.expect_same_state()
 
 
-def test_exactly_once_over_three_failovers_in_a_row() -> None:
-    """G2: one request, sent to four primaries in four views, whose receipts are all the first one's."""
-    c = Cluster()
-    a = c.names[0]
-    caller = registered(c, a)
-    caller.order(1, to=a)
-    await_replies(c, caller, 1)
-    for count in range(2, 5):
-        old = c.await_primary()
-        c.crash(old)
-        new = c.await_primary()
-        caller.order(1, to=new)
-        await_replies(c, caller, 1, count)
-        c.restart(old)
-        c.expect_same_state()
-    receipts = {(reply.op, reply.timestamp, reply.result) for reply in caller.replies(1)}
-    assert len(receipts) == 1
-    assert [reply.replayed for reply in caller.replies(1)] == [False, True, True, True]
-
-
 def test_retry_while_the_first_is_in_the_inherited_log_is_not_ordered_again() -> None:
     """T-20: a new primary rebuilds from its log what is in flight, and waits with the retry for that op."""
     c = Cluster()
@@ -129,23 +109,6 @@ def test_kept_replies_reach_as_far_back_as_the_window() -> None:
     c.expect_same_state()
 
 
-def test_full_table_evicts_the_least_recently_used_on_all_replicas() -> None:
-    """T-21: the fifth of four sessions pushes out the one that was silent the longest, everywhere."""
-    c = Cluster(shape=Shape(limits=Limits(sessions_max=4)))
-    a = c.names[0]
-    callers = [registered(c, a) for _ in range(4)]
-    callers[0].order(1, to=a)
-    await_replies(c, callers[0], 1)
-    registered(c, a)
-    for caller in callers:
-        caller.order(2 if caller is callers[0] else 1, to=a)
-    c.run_until(lambda: len(callers[1].refusals(1)) > 0)
-    c.run_for(20)
-    assert callers[1].refusals(1) == [RejectCode.NO_SESSION]
-    assert all(len(caller.replies(1)) == 1 for caller in (callers[0], callers[2], callers[3]))
-    c.expect_same_state()
-
-
 def test_evicted_client_registers_again() -> None:
     """5.4: an evicted client's next registration is a new session; its old number is not mistaken."""
     c = Cluster(shape=Shape(limits=Limits(sessions_max=4)))
@@ -185,23 +148,6 @@ def test_real_client_whose_session_was_evicted_is_told_the_truth() -> None:
     c.order("laptop-2")
     c.run_for(200)
     c.order("laptop-3").expect_reply()
-    c.expect_same_state()
-
-
-def test_t_33_deposed_primary_does_not_end_a_living_session() -> None:
-    """T-33: it has never heard of the session that the new primary gave, and says nothing about it."""
-    c = Cluster()
-    a, b, other = c.names
-    c.isolate(a)
-    c.run_for(1)  # It still believes to lead.
-    c.cut(a, b)
-    caller = c.caller()
-    caller.session = 12345
-    caller.order(1, to=a)
-    c.await_primary(b, other)
-    c.run_for(100)
-    assert RejectCode.NO_SESSION not in caller.refusals(1)
-    c.heal()
     c.expect_same_state()
 
 

@@ -73,36 +73,6 @@ def test_four_replicas_commit_with_two_and_change_views_with_three() -> None:
     c.expect_same_state()
 
 
-def test_four_replicas_in_halves_keep_one_primary_at_most() -> None:
-    """Four replicas: the half with the primary goes on; the other half elects nobody."""
-    c = Cluster(replicas=4)
-    a, b, d, e = c.names
-    c.order("laptop-1").expect_reply()
-    c.partition([a, b], [d, e])
-    c.order("laptop-2").expect_reply()
-    c.run_for(300)
-    assert c.primaries() == [a]
-    c.heal()
-    c.expect_same_state()
-
-
-def test_five_replicas_lose_two() -> None:
-    """Five replicas: primary and next primary die at once; the other three go on, with all that was acknowledged."""
-    c = Cluster(replicas=5)
-    a, b, *rest = c.names
-    c.order("laptop-1").expect_reply()
-    c.crash(a, b)
-    c.order("laptop-2").expect_reply()
-    assert c.await_primary(*rest) in rest
-    waiting = None
-    c.crash(rest[-1])
-    waiting = c.order("laptop-3").expect_no_reply(300)
-    c.restart(a)
-    waiting.expect_reply()
-    c.restart(b, rest[-1])
-    c.expect_same_state()
-
-
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4, 5, 6, 7])
 def test_every_size_survives_a_power_cut_of_all(replicas: int) -> None:
     """2.5: each size of the table, with an order before and one after everything went dark."""

@@ -35,20 +35,6 @@ def _transferred(c: Cluster, count: int = 1) -> None:
     c.run_until(lambda: c.count("state_transferred") >= count, "the state to be copied")
 
 
-def test_a_5_lagging_replica_copies_state_while_orders_go_on() -> None:
-    """A.5: what it lacks is gone; it copies a checkpoint and slows nobody down."""
-    c = Cluster(shape=SHAPE)
-    b = _lagging(c)
-    entered = c.view_changes
-    c.heal()
-    for number in range(20):
-        assert c.order(f"laptop meanwhile {number}", customer=number).expect_reply().ticks < 20
-    _transferred(c)
-    c.expect_same_state()
-    assert c.view_changes == entered
-    c.run_until(lambda: "syncing" not in c.replica(b).state.unfit, "the replica to be fit")
-
-
 def test_a_5_chunks_survive_a_crash_in_the_middle() -> None:
     """A.5: crash and restart during the transfer: what was stored is not fetched again."""
     c = Cluster(shape=attrs.evolve(SHAPE, limits=attrs.evolve(SHAPE.limits, chunk_requests_max=1)))
@@ -92,21 +78,6 @@ def test_8_2_bytes_that_are_not_the_chunk_are_refused() -> None:
     c.heal_partitions()
     _transferred(c)
     assert c.replica(b).counted("chunks_refused") > 0
-    c.expect_same_state()
-
-
-def test_8_2_two_sources_one_rotten() -> None:
-    """8.2: one peer's checkpoint is damaged: it says so, and the other one has it all."""
-    c = Cluster(shape=SHAPE)
-    b = _lagging(c)
-    rotten = c.names[2]
-    manifest = c.disk(rotten).found.checkpoints.manifest(c.disk(rotten).checkpoint)
-    assert manifest is not None
-    c.disk(rotten).rot_chunks(*(chunk.digest for chunk in manifest.manifest.chunks))
-    gone = c.copy("Gone", src=rotten, dst=b)
-    c.heal_partitions()
-    _transferred(c)
-    assert gone.letters
     c.expect_same_state()
 
 

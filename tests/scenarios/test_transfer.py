@@ -5,7 +5,6 @@ from __future__ import annotations
 from sim.scenario import Cluster
 from sim.workload import Operation
 from trio_pb.app.orders import PLACE, PlaceOrder, encode_place
-from trio_pb.core.messages import RejectCode
 from trio_pb.core.ports import Transfer
 
 
@@ -108,30 +107,6 @@ def test_transfer_at_a_backup_changes_nothing() -> None:
     c.run_for(5)
     assert handed_over(c) == [False]
     assert c.primaries() == [a]
-
-
-def test_transfer_waits_for_what_is_in_flight() -> None:
-    """11: an order without a quorum yet: the hand-over comes after it, and its client gets the receipt."""
-    c = Cluster()
-    a, b, _ = c.names
-    c.order("laptop-0").expect_reply()
-    c.run_for(10)
-    late = [c.hold(kind, dst=a) for kind in ("PrepareOk", "CommitOk")]
-    answer = c.order("laptop-1")
-    c.run_for(2)
-    c.transfer()
-    newcomer = c.caller()
-    newcomer.register(a)
-    c.run_for(15)
-    assert newcomer.refusals(0) == [RejectCode.BUSY]
-    assert c.replica(a).is_primary
-    for kind in late:
-        kind.release()
-    answer.expect_reply()
-    c.await_primary(b)
-    c.run_for(20)
-    assert handed_over(c) == [True]
-    c.expect_same_state()
 
 
 def test_transfer_that_nobody_can_take_ends_after_its_time() -> None:

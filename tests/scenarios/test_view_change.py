@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from sim.scenario import Cluster
-from sim.shape import Shape
-from trio_pb.core.config import Limits
 from trio_pb.core.messages import Envelope, GetPrepares, PrepareMessage, Status
 
 
@@ -17,34 +15,6 @@ def op_of(envelope: Envelope | None, message: object) -> int:
 
 
 # --- A.2 ----------------------------------------------------------------------------------------------
-
-
-def test_a_2_uncommitted_suffix_that_one_backup_stored_is_kept() -> None:
-    """A.2: op 8 is at one backup, op 9 at nobody but the primary, which dies; 8 is kept, 9 is ordered anew."""
-    c = Cluster(shape=Shape(limits=Limits(batch_requests_max=1)))
-    a, b, other = c.names
-    for number in range(5):
-        c.order(f"laptop-{number}").expect_reply()
-    commit = c.replica(a).commit
-    c.lose("PrepareMessage", src=a, dst=other)
-    c.lose("PrepareMessage", src=a, dst=b, when=lambda e, m: op_of(e, m) > commit + 1)
-    c.lose("PrepareCopy", src=a)
-    c.lose("PrepareOk", dst=a)
-    c.lose("CommitOk", dst=a)
-    kept, moved = c.order("laptop-8"), c.order("laptop-9")
-    c.run_for(5)
-    assert (c.replica(a).head, c.replica(b).head, c.replica(other).head) == (commit + 2, commit + 1, commit)
-    c.crash(a)
-    c.await_primary(b)
-    assert c.replica(b).head == commit + 1
-    c.heal()
-    kept.expect_reply()
-    moved.expect_reply()
-    assert (kept.receipt.op, moved.receipt.op) == (commit + 1, commit + 2)
-
-    c.restart(a)  # Its own op 9 of the old view leaves its log.
-    c.expect_same_state()
-    assert c.count("ex_primary") >= 1
 
 
 def test_a_2_suffix_that_only_the_dead_primary_stored_is_not_waited_for() -> None:
@@ -67,55 +37,7 @@ def test_a_2_suffix_that_only_the_dead_primary_stored_is_not_waited_for() -> Non
     c.expect_same_state()
 
 
-def test_a_2_known_identity_without_a_body_anywhere_is_truncated() -> None:
-    """A.2, variant: one backup knows which prepare was op 8, nobody alive has it: two denials end the log."""
-    c = Cluster()
-    a, b, other = c.names
-    statement = c.copy("DoViewChange", src=other)
-    c.crash(a)
-    c.await_primary(b)
-    c.restart(a)
-    c.expect_same_state()
-    a, b, other = b, a, other
-    assert statement.letters
-    commit = c.replica(a).commit
-    c.lose("PrepareMessage", src=a)
-    c.lose("PrepareCopy", src=a)
-    answer = c.order("laptop-8")
-    c.run_for(5)
-    statement.release()  # A late repetition, answered with the log of the view, op 8 included.
-    c.run_for(5)
-    assert c.replica(other).head == commit + 1
-    c.crash(a)
-    new = c.await_primary(b, other)
-    assert c.replica(new).head == commit
-    assert c.count("truncated") >= 1
-    c.heal()
-    answer.expect_reply()
-    c.restart(a)
-    c.expect_same_state()
-
-
 # --- Lost and repeated messages -----------------------------------------------------------------------
-
-
-def test_lost_start_view_is_healed_by_the_repeated_statement() -> None:
-    """T_DVC: a backup that missed start_view says do_view_change again and is answered with the log."""
-    c = Cluster()
-    a, b, other = c.names
-    lost = c.hold("StartView", dst=other)
-    c.crash(a)
-    c.await_primary(b)
-    c.run_for(5)
-    assert c.replica(other).status is Status.VIEW_CHANGE
-    lost.stop()
-    entered = c.view_changes
-    c.run_for(40)
-    assert c.replica(other).status is Status.NORMAL
-    assert c.view_changes == entered
-    c.order("laptop").expect_reply()
-    c.restart(a)
-    c.expect_same_state()
 
 
 def test_lost_do_view_change_is_said_again() -> None:
@@ -173,24 +95,6 @@ def test_start_view_of_the_view_before_arrives_during_the_next_install() -> None
 
 
 # --- Primaries that fail on the way -------------------------------------------------------------------
-
-
-def test_next_primary_dies_before_it_can_lead() -> None:
-    """T_VC: the view comes to nothing; the one after it begins within one T_VC and a quarter."""
-    c = Cluster(replicas=5)
-    a, b, *rest = c.names
-    c.order("laptop-1").expect_reply()
-    lost = c.lose("DoViewChange", dst=b)
-    c.crash(a)
-    c.run_until(lambda: all(c.replica(name).status is Status.VIEW_CHANGE for name in (b, *rest)))
-    c.crash(b)
-    lost.stop()
-    since = c.now
-    c.await_primary(*rest)
-    assert c.now - since < 145
-    c.order("laptop-2").expect_reply()
-    c.restart(a, b)
-    c.expect_same_state()
 
 
 def test_dead_primary_of_a_view_is_not_granted_progress() -> None:
@@ -291,37 +195,6 @@ def test_t_cq_primary_without_answers_lets_go_before_others_suspect_it() -> None
     c.expect_same_state()
 
 
-def test_t_stall_primary_that_gets_nothing_committed_lets_go() -> None:
-    """T_STALL: prepares of one primary never arrive while its heartbeats do; another gets on."""
-    c = Cluster()
-    a, b, _ = c.names
-    c.order("laptop-1").expect_reply()
-    c.lose("PrepareMessage", src=a)
-    c.lose("PrepareCopy", src=a)
-    answer = c.order("laptop-2").expect_no_reply(250)
-    answer.expect_reply()
-    assert answer.ticks < 450
-    assert c.replica(a).counted("abdicated_stall") == 1
-    assert c.primaries() == [b]
-    c.heal()
-    c.expect_same_state()
-
-
-def test_t_disk_primary_with_a_hanging_disk_lets_go() -> None:
-    """T_DISK, T-26: heartbeats without a disk behind them do not keep a primary in office."""
-    c = Cluster()
-    a, b, _ = c.names
-    c.hang_disk(a)
-    c.order("laptop-1").expect_reply()
-    c.await_primary(b)
-    c.order("laptop-2").expect_reply()
-    assert c.replica(a).counted("abdicated_slow_disk") == 1
-    c.free_disk(a)
-    c.run_for(100)
-    assert c.primaries() == [b]
-    c.expect_same_state()
-
-
 def test_t_disk_backup_with_a_hanging_disk_is_not_followed() -> None:
     """T_DISK, n = 5: a backup whose disk hangs is unfit, and the next view is led by another."""
     c = Cluster(replicas=5)
@@ -335,27 +208,6 @@ def test_t_disk_backup_with_a_hanging_disk_is_not_followed() -> None:
     c.order("laptop-2").expect_reply()
     c.free_disk(b)
     c.restart(a)
-    c.expect_same_state()
-
-
-def test_paused_primary_returns_to_a_cluster_that_went_on() -> None:
-    """G4: a pause beyond T_SUSPECT: the others go on; what waited for the paused one splits nothing."""
-    c = Cluster()
-    a, b, _ = c.names
-    c.order("laptop-1").expect_reply()
-    stale = c.caller()
-    stale.register(a)
-    c.run_until(lambda: stale.session > 0)
-    c.pause(a)
-    stale.order(1, to=a)
-    c.await_primary(b)
-    c.order("laptop-2").expect_reply()
-    c.resume(a)
-    assert not c.replica(a).is_primary or c.replica(a).view < c.replica(b).view
-    c.run_for(100)
-    assert c.primaries() == [b]
-    stale.order(1, to=b)
-    c.run_until(lambda: len(stale.replies(1)) > 0)
     c.expect_same_state()
 
 
@@ -385,28 +237,6 @@ def test_everybody_pauses_and_returns_together() -> None:
 
 
 # --- Logs that lost ----------------------------------------------------------------------------------
-
-
-def test_t_3_newer_log_wins_over_the_longer_one() -> None:
-    """T-3: a deposed primary with three ops that nobody else has meets the one op that was committed since."""
-    c = Cluster(shape=Shape(limits=Limits(batch_requests_max=1)))
-    a, b, other = c.names
-    stranger = c.caller()
-    stranger.register(a)
-    c.run_until(lambda: stranger.session > 0)
-    c.run_for(10)
-    c.isolate(a)
-    for number in range(1, 4):
-        stranger.order(number, to=a)
-    c.run_for(2)
-    c.await_primary(b, other)
-    c.order("laptop committed").expect_reply()
-    assert c.replica(a).head >= c.replica(b).head
-    c.crash(b)
-    c.heal()
-    assert c.read().expect_reply().record.laptop_type == "laptop committed"
-    c.restart(b)
-    c.expect_same_state()
 
 
 def test_t_19_leftover_of_a_cut_suffix_does_not_come_back_at_a_restart() -> None:

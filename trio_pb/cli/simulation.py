@@ -10,9 +10,11 @@ from rich.progress import Progress, TaskID
 
 from sim.experiment import Experiment, Swarm
 from sim.farm import SweepReport, sweep
+from sim.naive.experiment import NaiveScript
 from sim.profiles import DEFAULT_PROFILE
 from sim.sweep_file import SweepFile
 from trio_pb.cli.output import ExitCode, Flag, errors, print_json, progress_bar
+from trio_pb.cli.scenarios import PROTOCOLS, run_scenario
 from trio_pb.cli.sweep_report import fields_of, print_report, record_causes
 from trio_pb.errors import ConfigError
 
@@ -23,6 +25,8 @@ app.command("trio_pb.cli.driver_simulation:driver", name="driver")
 app.command("trio_pb.cli.recordings:replay", name="replay")
 app.command("trio_pb.cli.recordings:shrink_command", name="shrink")
 app.command("trio_pb.cli.audit:audit_command", name="audit")
+app.command("trio_pb.cli.explain:explain", name="explain")
+app.command("trio_pb.cli.scenarios:scenarios", name="scenarios")
 
 SEEDS = 100
 FAILURES_MAX = 10  # Enough to see a pattern; the rest of a broken build would say the same.
@@ -34,9 +38,11 @@ BAR_WIDTH = 16  # Leaves room for words in 80 columns.
 @app.command
 def run(
     *,
-    seeds: int = SEEDS,
+    seeds: int | None = None,
     first_seed: int = 1,
     profile: str = DEFAULT_PROFILE,
+    scenario: str | None = None,
+    protocol: str = PROTOCOLS[0],
     jobs: int | None = None,
     out: Path = OUT,
     keep_going: Flag = False,
@@ -50,15 +56,30 @@ def run(
 
     A sweep that is interrupted goes on where it was when the same command is given again.
 
+    With --scenario there is no seed: one named play is performed, and told sentence by sentence; `all` performs
+    all of them. Exit code 1 if it fails.
+
     Args:
-        seeds: How many to run; it stops after 10 failures.
+        seeds: How many to run, by default 100; it stops after 10 failures.
         first_seed: The first of them; the others follow it.
         profile: What may happen in a run: all, network, storage, crash, clock, ambush, or calm (nothing does).
+        scenario: A name from `trio-pb sim scenarios`, or all. With --protocol naive and --seeds, the script is run
+            so many times amid losses, delays and the orders of others.
+        protocol: vsr, which is trio-pb's own, or naive: a textbook protocol that makes the scenario's mistake.
         jobs: Processes to run them in. By default one per core.
         out: Folder for recordings of failures, and for what an interrupted sweep has found.
         keep_going: Do not stop, however many seeds fail.
         json: Print one JSON object.
     """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"--protocol {protocol}: there is no such protocol; choose one of {', '.join(PROTOCOLS)}")
+    if scenario is not None and (seeds is None or protocol != "naive"):
+        if seeds is not None:
+            raise ConfigError("--seeds with --scenario: nothing is left to chance in a scenario of trio-pb itself")
+        return run_scenario(scenario, protocol, json=json)
+    if scenario is None and protocol == "naive":
+        raise ConfigError("--protocol naive: it needs --scenario NAME (trio-pb sim scenarios lists them), or all")
+    seeds = SEEDS if seeds is None else seeds
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: must be at least 1")
     if first_seed < 0:
@@ -66,7 +87,8 @@ def run(
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: must be at least 1")
     workers = min(jobs or os.cpu_count() or 1, seeds)
-    report = _sweep(Swarm(profile), first_seed, seeds, workers, out, None if keep_going else FAILURES_MAX)
+    experiment = Swarm(profile) if scenario is None else NaiveScript(scenario, noisy=True)
+    report = _sweep(experiment, first_seed, seeds, workers, out, None if keep_going else FAILURES_MAX)
     recorded = record_causes(report, out)
     if json:
         print_json(fields_of(report, recorded))
@@ -92,7 +114,7 @@ def _sweep(
             _show(bar, task, so_far, *before)
 
         try:
-            sweep(first_seed, seeds, workers, note, failures_max, so_far=report)
+            sweep(first_seed, seeds, workers, note, failures_max, experiment, report)
         except KeyboardInterrupt:
             bar.stop()
             if report.seeds:
