@@ -86,7 +86,7 @@ def measure(
     return SpeedFigures(
         first_seed=first_seed,
         seeds=one.seeds,
-        failed=len(one.failures),
+        failed=one.failed,
         cpu_seconds=one.cpu_seconds,
         events=one.events,
         commits=commits,

@@ -109,6 +109,7 @@ class Caller(Protocol):
 
     name: str
     on_completed: Callable[[Operation], None]
+    on_abandoned: Callable[[Operation], None]  # Called instead for what was under way when it died.
 
     @property
     def pending(self) -> Sized:

@@ -62,6 +62,8 @@ class MemoryClient:
         self.name = f"client-{index}"
         self.pending: dict[int, Operation] = {}
         self.on_completed: Callable[[Operation], None] = lambda _operation: None
+        # Never called: whoever waits for a process that dies hears that the outcome is unknown.
+        self.on_abandoned: Callable[[Operation], None] = lambda _operation: None
         self.client: Client | None = None
         self._lives = 0
         self._life = trio.CancelScope()
