@@ -14,7 +14,7 @@ from sim.cluster import SimCluster
 from sim.cores import choose_core
 from sim.faults import FaultInjector
 from sim.oracles.facts import Violation
-from sim.oracles.linearizability import check_history
+from sim.oracles.linearizability import check_linearizability
 from sim.oracles.liveness import (
     CONVERGENCE_TICKS,
     N_LIVE_TICKS,
@@ -22,6 +22,7 @@ from sim.oracles.liveness import (
     demand_convergence,
     has_converged,
 )
+from sim.oracles.op_order import check_history
 from sim.oracles.repaired import Repaired
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US
@@ -152,6 +153,8 @@ def _run(cluster: SimCluster) -> None:
     repaired.demand()
     cluster.watch.end()
     check_history(cluster.facts, cluster.history, cluster.executed.model)
+    if not check_linearizability(cluster.history):
+        cluster.count("undecided histories")
     cluster.replay_recorded()
 
 

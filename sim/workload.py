@@ -69,6 +69,7 @@ class History:
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self.moments: list[Operation] = []  # Each operation when it began and when it ended, in the order of both.
         self.heard = 0  # The highest op in any answer so far.
         self.ended = 0
         self.on_end: Callable[[], None] = lambda: None
@@ -78,6 +79,7 @@ class History:
         operation.begun = now
         operation.floor = self.heard
         self.operations.append(operation)
+        self.moments.append(operation)
 
     def end(self, operation: Operation, outcome: Success | Failure, now: int) -> None:
         """A client hears."""
@@ -85,6 +87,7 @@ class History:
         operation.ended = now
         operation.outcome = outcome
         self.ended += 1
+        self.moments.append(operation)
         if operation.op is not None:
             self.heard = max(self.heard, operation.op)
         self.on_end()

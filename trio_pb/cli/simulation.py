@@ -18,6 +18,7 @@ from trio_pb.errors import ConfigError
 __all__ = ["app", "unseen"]
 
 app = App(name="sim", help="Run clusters in simulation, each from a seed.")
+app.command("trio_pb.cli.history:check_history", name="check-history")
 
 SEEDS = 100
 TEXT_WIDTH = 80
