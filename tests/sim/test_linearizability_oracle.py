@@ -6,9 +6,9 @@ import attrs
 import pytest
 
 import sim.run
+from sim.experiment import run_seed
 from sim.oracles.facts import Violation
 from sim.oracles.linearizability import calls_of, check_linearizability
-from sim.run import run_seed
 from sim.scenario import Cluster
 from sim.workload import Operation
 from tests.sim.mutants import MUTANTS
