@@ -13,7 +13,7 @@ from typing import Any
 from sim.linearizability import UNKNOWN, Call, Verdict, check
 from sim.linearizability.models.orders import DUPLICATE, PLACED, Orders
 from sim.oracles.facts import violate
-from sim.oracles.reference import RECENT_ORDERS_MAX
+from sim.orders import RECENT_ORDERS_MAX
 from sim.workload import History, Operation
 from trio_pb import canonical
 from trio_pb.app.orders import PLACE, READ, SCAN

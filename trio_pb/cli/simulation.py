@@ -7,10 +7,13 @@ from textwrap import fill
 
 from cyclopts import App
 
-from sim.experiment import Swarm, replay_command
+from sim.determinism import check_determinism
+from sim.experiment import Experiment, Swarm, replay_command
 from sim.farm import SweepReport, sweep
+from sim.machines import MachineRuns
 from sim.profiles import DEFAULT_PROFILE
 from sim.run import RunReport
+from trio_pb.cli.determinism import determinism_fields, print_determinism
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
 from trio_pb.core.marks import Mark
 from trio_pb.errors import ConfigError
@@ -36,19 +39,30 @@ TOTALS = {
 
 @app.command
 def run(
+    machine: str | None = None,
+    /,
     *,
+    workload: str | None = None,
+    python: list[str] | None = None,
     seeds: int = SEEDS,
     first_seed: int = 1,
     profile: str = DEFAULT_PROFILE,
     jobs: int | None = None,
     json: Flag = False,
 ) -> int:
-    """Run clusters under faults, and check every invariant.
+    """Run clusters under faults, and check every invariant; of the laptop orders, or of a machine of your own.
 
     Loss, delay, duplication, reordering, partitions, pauses and crashes: what happens in a run follows from
     its seed alone. Exit code 1 if a seed failed; it is printed with the command that replays it.
 
+    With MACHINE the same log is also run through it in several processes that differ in their hash seed, their
+    clock and so on; the first command that gives another answer or another state is named.
+
     Args:
+        machine: A StateMachine, or a function that makes one: package.module:Name or path/of/file.py:Name.
+        workload: What its clients ask: a function or a Hypothesis strategy, named like the machine. By
+            default that called workload in the machine's module.
+        python: Another Python to run the log in; may be given several times.
         seeds: How many to run; it stops after 10 failures.
         first_seed: The first of them; the others follow it.
         profile: What may happen in a run: all, network, storage, crash, clock, ambush, or calm (nothing does).
@@ -61,7 +75,7 @@ def run(
         raise ConfigError(f"--first-seed {first_seed}: must not be negative")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: must be at least 1")
-    experiment = Swarm(profile)
+    experiment = _experiment(machine, workload, python, profile)
     with progress_bar(errors()) as bar:
         task = bar.add_task("seeds", total=seeds, note="")
 
@@ -71,11 +85,21 @@ def run(
 
         workers = min(jobs or os.cpu_count() or 1, seeds)
         report = sweep(first_seed, seeds, workers, show, FAILURES_MAX, experiment)
+    divergence = check_determinism(experiment, python or ()) if isinstance(experiment, MachineRuns) else None
     if json:
-        print_json(_fields(report))
+        print_json(_fields(report) | determinism_fields(experiment, divergence))
     else:
         _print(report)
-    return ExitCode.FAILED if report.failures else ExitCode.OK
+        print_determinism(experiment, divergence, python or ())
+    return ExitCode.FAILED if report.failures or divergence else ExitCode.OK
+
+
+def _experiment(machine: str | None, workload: str | None, python: list[str] | None, profile: str) -> Experiment:
+    if machine is not None:
+        return MachineRuns(machine, workload or "", profile)
+    if workload is not None or python:
+        raise ConfigError("--workload and --python go with a machine: trio-pb sim run MACHINE")
+    return Swarm(profile)
 
 
 def _fields(report: SweepReport) -> dict[str, object]:

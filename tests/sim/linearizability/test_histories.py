@@ -66,6 +66,19 @@ def test_a_bad_line_is_named(tmp_path: Path, model: str, line: str, told: str) -
     assert told in str(caught.value)
 
 
+def test_which_unknown_call_took_effect_matters_later() -> None:
+    """Two of them lead to the same state; only one of them can do it once more after the next write."""
+    calls = [
+        _call(0, None, ("write", "x", 1)),
+        _call(0, None, ("cas", "x", None, 1)),
+        _call(1, 2, ("read", "x"), 1),
+        _call(3, 4, ("write", "x", 2), None),
+        _call(5, 6, ("read", "x"), 1),
+    ]
+    assert check(Register(), calls).verdict is Verdict.LINEARIZABLE
+    assert check(Register(), calls[1:]).verdict is Verdict.VIOLATION
+
+
 def test_a_counter_that_lost_an_addition() -> None:
     """Two sums that cannot both be."""
     calls = [_call(0, 5, ("add", "c", 1), 1), _call(0, 5, ("add", "c", 2), 2)]
