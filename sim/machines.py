@@ -142,8 +142,9 @@ class MachineRuns:
 def run_machine(choices: Choices, subject: MachineSubject, profile: str = DEFAULT_PROFILE) -> RunReport:
     """Run a machine in a world that a profile draws."""
     shape = PROFILES[profile](choices)
-    # A state that went wrong shows in what users ask, which a run takes for a mistake of the machine.
-    faults = attrs.evolve(shape.faults, flips=0)
+    # A state that went wrong shows in what users ask, which a run takes for a mistake of the machine; and
+    # the client that comes back, and the one that talks nonsense, order laptops.
+    faults = attrs.evolve(shape.faults, flips=0, client_returns=0, odd_requests=0)
     return run_shape(choices, attrs.evolve(shape, faults=faults, subject=subject))
 
 

@@ -52,7 +52,7 @@ class Trap:
         self.replicas = self.cluster.replicas
         self.cluster.start()
         workloads = [
-            Workload(client, index, BUSY.subject, BUSY.workload, self.cluster.choices, self.cluster.scheduler)
+            Workload(client, index, BUSY.workload, self.cluster.choices, self.cluster.scheduler)
             for index, client in enumerate(self.cluster.clients)
         ]
         for workload in workloads:

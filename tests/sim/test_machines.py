@@ -28,7 +28,7 @@ def test_examples_survive(runs: MachineRuns) -> None:
     for seed in (1, 2, 3):
         report = run_seed(seed, runs)
         assert report.failure is None, (report.failure.rule, report.failure.text)
-        assert report.committed > 20
+        assert report.committed > 5
 
 
 def test_equal_seeds_are_equal_runs() -> None:
