@@ -13,7 +13,6 @@ from sim.client import SimClient
 from sim.cluster import SimCluster
 from sim.replica import SimReplica
 from sim.workload import Operation
-from trio_pb.app.orders import READ, ReadCustomer, encode_read
 
 __all__ = ["AMBUSHES", "Ambushes"]
 
@@ -35,14 +34,16 @@ class _Reader:
         self._asked = 0
 
     def read(self) -> None:
-        """Ask for a customer's record, unless the last answer is still to come."""
+        """Ask what the subject of the run can be asked, unless the last answer is still to come."""
+        probe = self._cluster.shape.subject.probe()
+        if probe is None:
+            return
         if self._client is None:
             self._client = self._cluster.add_client()
         if not self._client.pending:
             self._asked += 1
             token = (READER << 24) + self._asked
-            body = encode_read(ReadCustomer(0))
-            self._client.submit(Operation(token, self._client.name, READ, body, is_read=True))
+            self._client.submit(Operation(token, self._client.name, probe.code, probe.body, is_read=True))
 
 
 class Ambushes:

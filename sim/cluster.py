@@ -110,7 +110,7 @@ class SimCluster:
         facts = Facts(self.cluster_id, images)
         for number in facts.disks:
             facts.disks[number].examine = partial(self._examine, number)
-        self.executed = ExecutedOnce(facts, shape.limits.sessions_max)
+        self.executed = ExecutedOnce(facts, shape.limits.sessions_max, shape.subject)
         self.stable = Stable(facts)
         self.sane_time = SaneTime(facts)
         self.sane_time.clock_of = lambda number: self.replicas[number].clock.read(self.scheduler.now)

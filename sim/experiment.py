@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 import attrs
 
 from sim.choices import Choices
+from sim.machines import MachineRuns
 from sim.naive.experiment import NaiveScript
 from sim.profiles import DEFAULT_PROFILE, PROFILES
 from sim.run import RunReport, run_shape
@@ -72,7 +73,7 @@ DEFAULT_EXPERIMENT: Experiment = Swarm()
 
 Kind: TypeAlias = "Callable[[str], Experiment]"
 # First word of a name -> what makes the experiment of the rest.
-KINDS: Mapping[str, Kind] = MappingProxyType({"swarm": Swarm, "naive": NaiveScript.named})
+KINDS: Mapping[str, Kind] = MappingProxyType({"swarm": Swarm, "machine": MachineRuns.named, "naive": NaiveScript.named})
 
 
 def experiment_named(name: str) -> Experiment:

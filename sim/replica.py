@@ -9,12 +9,10 @@ from sim.choices import Choices, latency_of
 from sim.disk import FakeDisk, file_of
 from sim.network import Network, Payload
 from sim.oracles.facts import violate
-from sim.oracles.reference import new_machine
 from sim.oracles.watch import Watch
 from sim.scheduler import TICK_US, Scheduler
 from sim.shape import Shape, address_of
 from sim.wall_clock import WallClock
-from trio_pb.app.orders import PlaceOrder, encode_place
 from trio_pb.codec.wire import WIRE_VERSION
 from trio_pb.core import messages
 from trio_pb.core.config import Options
@@ -76,7 +74,6 @@ __all__ = ["RecordedStep", "SimReplica", "World"]
 
 SLICE_DELAY_US = 50  # Between a turn and a slice of a checkpoint.
 STEPS_PER_LOOK = 16  # Between two looks at all that a replica keeps (INV-30).
-GHOST = 1 << 31  # A customer whom nobody asks about.
 
 
 class RecordedStep(NamedTuple):
@@ -138,7 +135,7 @@ class SimReplica:
         self.stalled_until = 0  # Virtual time before which no step of disk work ends.
         self.slowness = 1  # Factor to the latencies of its disk.
         self.core: Replica | None = None
-        self.machine = new_machine()
+        self.machine = world.shape.subject.new_machine()
         self.connections: dict[int, int] = {}  # Connection -> client node.
         self.crash_after_outputs: int | None = None  # A planned crash inside a turn,
         self.crash_after_steps: int | None = None  # or inside the disk's work.
@@ -225,7 +222,7 @@ class SimReplica:
         self._boots += 1
         self._store = Store(segment_size=self.world.shape.segment_size)
         if self._boots > 1:
-            self.machine = new_machine()  # Nothing of the last boot's state is left in memory.
+            self.machine = self.world.shape.subject.new_machine()  # Nothing of the last boot's state is left in memory.
         self._checkpointer = Checkpointer(self.machine)
         self.world.trace("start", self.number)
         self._run_job(self._store.open(self.machine), self._on_opened)
@@ -270,7 +267,7 @@ class SimReplica:
         """Let the state in memory go wrong, where no request and no read looks (PROTOCOL 9, mismatch)."""
         disk = self._watch.facts.disks[self.number]
         disk.is_flipped, disk.flipped_op = True, self.machine.op
-        self.machine.place(encode_place(PlaceOrder(GHOST, 1, "ghost")), b"", 1)
+        self.world.shape.subject.corrupt(self.machine)
 
     def pause(self) -> None:
         """Stop executing; the world goes on, and what arrives waits."""

@@ -14,7 +14,7 @@ from sim.cluster import SimCluster
 from sim.cores import choose_core
 from sim.faults import FaultInjector
 from sim.oracles.facts import Violation
-from sim.oracles.linearizability import check_history
+from sim.oracles.linearizability import check_linearizability
 from sim.oracles.liveness import (
     CONVERGENCE_TICKS,
     N_LIVE_TICKS,
@@ -22,7 +22,9 @@ from sim.oracles.liveness import (
     demand_convergence,
     has_converged,
 )
+from sim.oracles.op_order import check_history
 from sim.oracles.repaired import Repaired
+from sim.orders import ORDERS
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US
 from sim.shape import Shape
@@ -125,7 +127,7 @@ def run_shape(choices: Choices, shape: Shape) -> RunReport:
 def _run(cluster: SimCluster) -> None:
     shape, scheduler = cluster.shape, cluster.scheduler
     workloads = [
-        Workload(client, index, shape.workload, cluster.choices, scheduler)
+        Workload(client, index, shape.workload, cluster.choices, scheduler, shape.subject)
         for index, client in enumerate(cluster.clients)
     ]
     injector = FaultInjector(cluster)
@@ -162,6 +164,8 @@ def _run(cluster: SimCluster) -> None:
     repaired.demand()
     cluster.watch.end()
     check_history(cluster.facts, cluster.history, cluster.executed.model)
+    if shape.subject is ORDERS and not check_linearizability(cluster.history):
+        cluster.count("undecided histories")
     cluster.replay_recorded()
 
 

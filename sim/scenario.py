@@ -23,8 +23,9 @@ from sim.client import SimClient
 from sim.disk import FakeDisk
 from sim.network import DropRule
 from sim.oracles.facts import DiskFacts
-from sim.oracles.linearizability import check_history
+from sim.oracles.linearizability import check_linearizability
 from sim.oracles.liveness import describe, has_converged
+from sim.oracles.op_order import check_history
 from sim.replica import SimReplica
 from sim.scenario_disks import DiskView
 from sim.scheduler import SECOND, TICK_US
@@ -516,6 +517,7 @@ class Cluster:
         digests = {replica.machine.digest() for replica in replicas}
         assert len(digests) == 1, f"{len(digests)} states after the same op"
         check_history(self.sim.facts, self.sim.history, self.sim.executed.model)
+        check_linearizability(self.sim.history)
 
     def _is_ready(self) -> bool:
         running = all(replica.core is not None for replica in self.sim.replicas)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import attrs
 
 from sim.network import NetworkFaults
+from sim.orders import ORDERS
+from sim.subject import Subject
 from trio_pb.core.client_ports import ClientOptions
 from trio_pb.core.config import Limits, Options, Timeouts
 
@@ -114,6 +116,7 @@ class Shape:
     client_options: ClientOptions = attrs.field(factory=ClientOptions)  # Cluster and seed are added.
     network: NetworkFaults = attrs.field(factory=NetworkFaults)
     disk: DiskSpeed = attrs.field(factory=DiskSpeed)
+    subject: Subject = ORDERS  # The machine, and what is asked of it.
     workload: WorkloadPlan = attrs.field(factory=WorkloadPlan)
     faults: FaultPlan = attrs.field(factory=FaultPlan)
     codec: bool = False  # Messages travel as bytes.

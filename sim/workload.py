@@ -1,8 +1,6 @@
 """What clients do, and the history of what they asked and heard.
 
-Customers place orders with rising numbers and read what they placed. Every order's text is unique, so
-that the history can tell how often each was executed. An operation without an answer stays in the
-history as one whose outcome is unknown.
+An operation without an answer stays in the history as one whose outcome is unknown.
 """
 
 from __future__ import annotations
@@ -13,18 +11,9 @@ from typing import Any, Protocol
 import attrs
 
 from sim.choices import Choices, latency_of
+from sim.orders import ORDERS
 from sim.shape import WorkloadPlan
-from trio_pb.app.orders import (
-    PLACE,
-    READ,
-    SCAN,
-    PlaceOrder,
-    ReadCustomer,
-    ScanCustomers,
-    encode_place,
-    encode_read,
-    encode_scan,
-)
+from sim.subject import Subject
 from trio_pb.core.client_ports import Failure, Success
 
 __all__ = ["History", "Operation", "Workload"]
@@ -65,6 +54,7 @@ class History:
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self.moments: list[Operation] = []  # Each operation when it began and when it ended, in the order of both.
         self.heard = 0  # The highest op in any answer so far.
         self.ended = 0
         self.on_end: Callable[[], None] = lambda: None
@@ -74,6 +64,7 @@ class History:
         operation.begun = now
         operation.floor = self.heard
         self.operations.append(operation)
+        self.moments.append(operation)
 
     def end(self, operation: Operation, outcome: Success | Failure, now: int) -> None:
         """A client hears."""
@@ -81,6 +72,7 @@ class History:
         operation.ended = now
         operation.outcome = outcome
         self.ended += 1
+        self.moments.append(operation)
         if operation.op is not None:
             self.heard = max(self.heard, operation.op)
         self.on_end()
@@ -124,7 +116,15 @@ class Caller(Protocol):
 class Workload:
     """Keeps one client busy until its share is done."""
 
-    def __init__(self, client: Caller, index: int, plan: WorkloadPlan, choices: Choices, scheduler: Timers) -> None:
+    def __init__(
+        self,
+        client: Caller,
+        index: int,
+        plan: WorkloadPlan,
+        choices: Choices,
+        scheduler: Timers,
+        subject: Subject = ORDERS,
+    ) -> None:
         self.client = client
         self.plan = plan
         self.remaining = choices.at_most(("operations", index), plan.operations)
@@ -133,7 +133,8 @@ class Workload:
         self._scheduler = scheduler
         self._tokens = 0
         self._begun = 0  # Operations; pages of a scan are none of their own.
-        self._orders: dict[int, int] = {}  # Customer -> last order number used.
+        self._asker = subject.asker(index, plan)
+        self._scan_code = subject.scan_code
         client.on_completed = self._on_completed
         client.on_abandoned = self._go_on
 
@@ -162,7 +163,8 @@ class Workload:
 
     def _on_completed(self, operation: Operation) -> None:
         outcome = operation.outcome
-        if operation.code == SCAN and isinstance(outcome, Success) and outcome.reply.cursor:
+        is_scan = operation.is_read and operation.code == self._scan_code
+        if is_scan and isinstance(outcome, Success) and outcome.reply.cursor:
             self.client.submit(
                 attrs.evolve(
                     operation,
@@ -193,29 +195,16 @@ class Workload:
         self._begun += 1
         token = self._token()
         bits = self._choices.bits(("operation", self._index, self._begun))
-        kind = (bits & 0xFFFF) / 0x10000
-        plan = self.plan
-        chosen = (bits >> 16) % plan.customers
-        customer = chosen if plan.shared else chosen + 1000 * (self._index + 1)
-        if kind < plan.scans:
-            operation = self._scan(token, bits)
-        elif kind < plan.scans + plan.reads:
-            here = (bits >> 32 & 0xFF) < plan.reads_here * 256
-            body = encode_read(ReadCustomer(customer))
-            operation = Operation(token, self.client.name, READ, body, is_read=True, customer=customer, here=here)
-        else:
-            operation = self._order(token, customer, bits >> 32)
-        operation.deadline_ms = plan.deadline_ms
-        self.client.submit(operation)
-
-    def _scan(self, token: int, bits: int) -> Operation:
-        body = encode_scan(ScanCustomers(0, 1 + (bits >> 24) % 4))
-        return Operation(token, self.client.name, SCAN, body, is_read=True)
-
-    def _order(self, token: int, customer: int, bits: int) -> Operation:
-        number = self._orders.get(customer, 0) + 1
-        self._orders[customer] = number
-        overwrite = (bits & 0xFF) < self.plan.overwrites * 256
-        key = token.to_bytes(8, "big") if (bits >> 8 & 0xFF) < self.plan.keys * 256 else None
-        order = PlaceOrder(customer, number, f"laptop {token}", overwrite, key)
-        return Operation(token, self.client.name, PLACE, encode_place(order), is_read=False, customer=customer)
+        asked = self._asker.ask(token, bits)
+        self.client.submit(
+            Operation(
+                token,
+                self.client.name,
+                asked.code,
+                asked.body,
+                is_read=asked.is_read,
+                customer=asked.customer,
+                here=asked.here,
+                deadline_ms=self.plan.deadline_ms,
+            )
+        )

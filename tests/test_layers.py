@@ -23,6 +23,7 @@ FLOORS: dict[str, int] = {
     "sim": 5,
     "trio_pb": 6,  # Its __init__: the public face.
     "trio_pb.testbed": 6,
+    "trio_pb.testing": 6,
     "trio_pb.cli": 7,
     "trio_pb.__main__": 8,
 }

@@ -1,4 +1,4 @@
-"""The naive model: sessions and orders, executed one after the other, nothing else (INV-18, 19)."""
+"""The naive model: sessions and the machine, executed one after the other, nothing else (INV-18, 19)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,13 @@ import attrs
 
 from sim.oracles.facts import Facts, violate
 from sim.oracles.watch import Oracle
-from trio_pb.app.orders import Orders
+from sim.orders import ORDERS
+from sim.subject import Subject
 from trio_pb.core.messages import CODE_EMPTY, CODE_REGISTER, Reject, Reply
 from trio_pb.core.ports import Apply, ApplyItem
 from trio_pb.core.prepare import Prepare, PrepareKind
 
-__all__ = ["ExecutedOnce", "ReferenceModel", "new_machine"]
-
-
-RECENT_ORDERS_MAX = 64  # Few, so that a run sees the oldest make room.
-
-
-def new_machine() -> Orders:
-    """The state machine of every replica and of the model."""
-    return Orders(recent_orders_max=RECENT_ORDERS_MAX)
+__all__ = ["ExecutedOnce", "ReferenceModel"]
 
 
 @attrs.define
@@ -32,11 +25,12 @@ class _ModelSession:
 class ReferenceModel:
     """What the committed log means, from the beginning on (PROTOCOL 5.4)."""
 
-    def __init__(self, sessions_max: int) -> None:
-        self.machine = new_machine()
+    def __init__(self, sessions_max: int, subject: Subject = ORDERS) -> None:
+        self.subject = subject
+        self.machine = subject.new_machine()
         self.op = 0
         self.results: dict[tuple[bytes, int, int], bytes] = {}  # (client, op, number) -> first result.
-        self.executed: dict[bytes, int] = {}  # Body of a command -> times executed.
+        self.executed: dict[tuple[int, bytes], int] = {}  # Code and body of a command -> times executed.
         self.sessions_max = sessions_max
         self._sessions: dict[bytes, _ModelSession] = {}
 
@@ -63,7 +57,8 @@ class ReferenceModel:
             else:
                 items.append(ApplyItem(index, request.client, request.code, request.body))
                 owners.append(owner)
-                self.executed[request.body] = self.executed.get(request.body, 0) + 1
+                asked = (request.code, request.body)
+                self.executed[asked] = self.executed.get(asked, 0) + 1
         results = self.machine.apply(prepare.op, prepare.timestamp, items)
         self.results.update(zip(owners, results, strict=True))
         return tuple(items)
@@ -78,9 +73,9 @@ class ReferenceModel:
 class ExecutedOnce(Oracle):
     """INV-18 and 19: what reaches a state machine, and what clients hear, is what the model says."""
 
-    def __init__(self, facts: Facts, sessions_max: int) -> None:
+    def __init__(self, facts: Facts, sessions_max: int, subject: Subject = ORDERS) -> None:
         super().__init__(facts)
-        self.model = ReferenceModel(sessions_max)
+        self.model = ReferenceModel(sessions_max, subject)
         self._items: dict[int, tuple[ApplyItem, ...]] = {}
 
     def on_committed(self, replica: int, first: int, last: int) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 
 import pytest
 
 from sim.experiment import run_seed
 from sim.farm import SweepReport
+from tests.docs.pages import ROOT
 from trio_pb.cli.main import call
 from trio_pb.cli.sweep_report import unseen
 
@@ -50,3 +52,43 @@ def test_what_a_large_sweep_never_met_is_an_alarm() -> None:
     assert unseen(SweepReport(1, seeds=300, counts=counts)).startswith("NEVER HAPPENED")
     assert unseen(SweepReport(1, seeds=300, counts=counts)).endswith("power cut")
     assert unseen(SweepReport(1, seeds=299, counts=counts)).startswith("did not happen in so few seeds: power cut;")
+
+
+COUNTER = ["sim", "run", "examples.counter:Counter", "--seeds", "1", "--jobs", "1"]
+PLANTED = ROOT / "tests" / "machines" / "planted.py"
+
+
+def test_a_machine_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """It runs, in another Python as well, and is called deterministic."""
+    assert call([*COUNTER, "--python", sys.executable, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["seeds"], said["failed"], said["deterministic"]) == (1, 0, True)
+    assert call(COUNTER) == 0
+    out = capsys.readouterr().out
+    assert "Every invariant held in seed 1." in out
+    assert "Deterministic: one log gave the same answers and the same states with" in out
+
+
+def test_a_machine_with_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1, and the command that differs is named."""
+    run = ["sim", "run", f"{PLANTED}:SetOfText", "--seeds", "1", "--jobs", "1"]
+    assert call([*run, "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["failed"], said["deterministic"]) == (0, False)
+    assert (said["divergence"]["handler"], said["divergence"]["what"]) == ("put", "answer")
+    assert call(run) == 1
+    assert "Not deterministic: command 2 (put), number " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["examples.counter:Other"], "there is no Other in examples.counter"),
+        (["--workload", "examples.lock_requests:requests"], "--workload and --python go with a machine"),
+        (["examples.counter:Counter", "--profile", "none"], "there is no profile"),
+    ],
+)
+def test_machines_that_make_no_sense(capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
+    """Exit code 2, and what was wrong."""
+    assert call(["sim", "run", *words]) == 2
+    assert told in capsys.readouterr().err

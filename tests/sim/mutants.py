@@ -33,7 +33,7 @@ from trio_pb.core import (
 from trio_pb.core.durable import Install, Proof, Scan, Superblock
 from trio_pb.core.log import Hold
 from trio_pb.core.manifest import CoreState
-from trio_pb.core.messages import DoViewChange, EntryState, Envelope, Hello, PrepareCopy, Request, Status
+from trio_pb.core.messages import DoViewChange, EntryState, Envelope, Hello, PrepareCopy, Read, Request, Status
 from trio_pb.core.ports import ApplyItem, Scrubbed
 from trio_pb.core.prepare import CHECKSUM_SIZE, OrderedRequest
 from trio_pb.core.quorum import Quorums, quorums_of
@@ -226,6 +226,18 @@ def _round_before_the_read(patch: Patch) -> None:
         newest.round = max(1, self.round)
 
     patch.setattr(reads.Reads, "_wait", mutant)
+
+
+def _reads_without_an_index(patch: Patch) -> None:
+    """10.2: a backup answers from where it is, without asking the primary how far that must be."""
+    wait: Callable[..., None] = vars(reads.Reads)["_wait_at_backup"]
+
+    def mutant(self: reads.Reads, connection: int, read: Read) -> None:
+        wait(self, connection, read)
+        newest = vars(self)["_waiting"][-1]
+        newest.confirmed_op = newest.min_op
+
+    patch.setattr(reads.Reads, "_wait_at_backup", mutant)
 
 
 def _recover_any_view(patch: Patch) -> None:
@@ -500,6 +512,7 @@ MUTANTS: dict[str, Mutant] = {
     "deny only the unacknowledged": _deny_what_was_acknowledged,
     "ack_floor": _forget_acknowledgements_at_install,
     "proof_base": _keep_old_proofs_at_install,
+    "read index": _reads_without_an_index,
     "read round": _unconfirmed_reads,
     "round after the read": _round_before_the_read,
     "view filter": _recover_any_view,

@@ -8,7 +8,7 @@ import pytest
 from sim.choices import Choices, Key
 from sim.client_faults import ClientFaults
 from sim.cluster import SimCluster
-from sim.oracles.linearizability import check_history
+from sim.oracles.op_order import check_history
 from sim.raw_client import OddClient, ReturningClient
 from sim.scheduler import SECOND
 from sim.shape import FaultPlan, Shape, WorkloadPlan
@@ -89,7 +89,7 @@ def test_a_client_comes_back_with_its_session() -> None:
     placed = [it for it in world.cluster.history.operations if it.client == client.name]
     model = world.cluster.executed.model
     assert len(placed) >= 4
-    assert [model.executed.get(it.body, 0) for it in placed] == [1] * len(placed)
+    assert [model.executed.get((it.code, it.body), 0) for it in placed] == [1] * len(placed)
 
 
 def test_nonsense_is_refused_and_harms_nobody() -> None:

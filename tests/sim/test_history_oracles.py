@@ -6,8 +6,8 @@ import attrs
 import pytest
 
 from sim.oracles.facts import Violation
-from sim.oracles.linearizability import check_real_time
 from sim.oracles.liveness import demand_completion, demand_convergence
+from sim.oracles.op_order import check_real_time
 from sim.oracles.reference import ExecutedOnce
 from sim.scenario import Cluster
 from sim.shape import Shape

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sim.choices import Choices
 from sim.cluster import SimCluster
 from sim.oracles.facts import Violation
-from sim.oracles.linearizability import check_history
 from sim.oracles.liveness import CONVERGENCE_TICKS, demand_completion, demand_convergence, has_converged
+from sim.oracles.op_order import check_history
 from sim.scheduler import TICK_US
 from sim.shape import Shape
 from sim.workload import Operation

@@ -44,6 +44,7 @@ SWARM: dict[str, tuple[int, ...]] = {
     "divergence": (46,),
     "progress of a quorum": (0, 2, 5),
     "incarnation pinned": (36, 144, 168),
+    "read index": (1, 5, 34),
 }
 # these where primaries are led into ambushes, which one seed of the swarm in five is about.
 AMBUSHED: dict[str, tuple[int, ...]] = {

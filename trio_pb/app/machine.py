@@ -156,6 +156,12 @@ class StateMachine(ABC):
         self._named_parts: tuple[Part, ...] = ()  # Once they were asked for; the header is always there.
         self._leftovers: list[object] = []  # Of a replaced state.
 
+    @classmethod
+    def handler_name(cls, code: int, *, is_query: bool = False) -> str:
+        """Return the name of the method that handles a command or query, for people; "" if there is none."""
+        handler = (cls._queries if is_query else cls._commands).get(code)
+        return "" if handler is None else handler.__name__
+
     @property
     def op(self) -> int:
         """The op being applied, or the last applied one that had items."""

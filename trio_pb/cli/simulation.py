@@ -8,11 +8,14 @@ from pathlib import Path
 from cyclopts import App
 from rich.progress import Progress, TaskID
 
+from sim.determinism import check_determinism
 from sim.experiment import Experiment, Swarm
 from sim.farm import SweepReport, sweep
+from sim.machines import MachineRuns
 from sim.naive.experiment import NaiveScript
 from sim.profiles import DEFAULT_PROFILE
 from sim.sweep_file import SweepFile
+from trio_pb.cli.determinism import determinism_fields, print_determinism
 from trio_pb.cli.output import ExitCode, Flag, errors, print_json, progress_bar
 from trio_pb.cli.scenarios import PROTOCOLS, run_scenario
 from trio_pb.cli.sweep_report import fields_of, print_report, record_causes
@@ -27,6 +30,7 @@ app.command("trio_pb.cli.recordings:shrink_command", name="shrink")
 app.command("trio_pb.cli.audit:audit_command", name="audit")
 app.command("trio_pb.cli.explain:explain", name="explain")
 app.command("trio_pb.cli.scenarios:scenarios", name="scenarios")
+app.command("trio_pb.cli.history:check_history", name="check-history")
 
 SEEDS = 100
 FAILURES_MAX = 10  # Enough to see a pattern; the rest of a broken build would say the same.
@@ -37,7 +41,11 @@ BAR_WIDTH = 16  # Leaves room for words in 80 columns.
 
 @app.command
 def run(
+    machine: str | None = None,
+    /,
     *,
+    workload: str | None = None,
+    python: list[str] | None = None,
     seeds: int | None = None,
     first_seed: int = 1,
     profile: str = DEFAULT_PROFILE,
@@ -48,7 +56,7 @@ def run(
     keep_going: Flag = False,
     json: Flag = False,
 ) -> int:
-    """Run clusters under faults, and check every invariant.
+    """Run clusters under faults, and check every invariant; of the laptop orders, or of a machine of your own.
 
     Loss, delay, duplication, reordering, partitions, pauses and crashes: what happens in a run follows from
     its seed alone. Exit code 1 if a seed failed. Failures that seem to have one cause are told once, and the
@@ -59,7 +67,14 @@ def run(
     With --scenario there is no seed: one named play is performed, and told sentence by sentence; `all` performs
     all of them. Exit code 1 if it fails.
 
+    With MACHINE the same log is also run through it in several processes that differ in their hash seed, their
+    clock and so on; the first command that gives another answer or another state is named.
+
     Args:
+        machine: A StateMachine, or a function that makes one: package.module:Name or path/of/file.py:Name.
+        workload: What its clients ask: a function or a Hypothesis strategy, named like the machine. By
+            default that called workload in the machine's module.
+        python: Another Python to run the log in; may be given several times.
         seeds: How many to run, by default 100; it stops after 10 failures.
         first_seed: The first of them; the others follow it.
         profile: What may happen in a run: all, network, storage, crash, clock, ambush, or calm (nothing does).
@@ -87,14 +102,28 @@ def run(
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: must be at least 1")
     workers = min(jobs or os.cpu_count() or 1, seeds)
-    experiment = Swarm(profile) if scenario is None else NaiveScript(scenario, noisy=True)
+    experiment = _experiment(machine, workload, python, profile, scenario)
     report = _sweep(experiment, first_seed, seeds, workers, out, None if keep_going else FAILURES_MAX)
     recorded = record_causes(report, out)
+    divergence = check_determinism(experiment, python or ()) if isinstance(experiment, MachineRuns) else None
     if json:
-        print_json(fields_of(report, recorded))
+        print_json(fields_of(report, recorded) | determinism_fields(experiment, divergence))
     else:
         print_report(report, recorded)
-    return ExitCode.FAILED if report.causes else ExitCode.OK
+        print_determinism(experiment, divergence, python or ())
+    return ExitCode.FAILED if report.causes or divergence else ExitCode.OK
+
+
+def _experiment(
+    machine: str | None, workload: str | None, python: list[str] | None, profile: str, scenario: str | None
+) -> Experiment:
+    if machine is not None and scenario is not None:
+        raise ConfigError(f"{machine} with --scenario: scenarios are about the laptop orders")
+    if machine is not None:
+        return MachineRuns(machine, workload or "", profile)
+    if workload is not None or python:
+        raise ConfigError("--workload and --python go with a machine: trio-pb sim run MACHINE")
+    return Swarm(profile) if scenario is None else NaiveScript(scenario, noisy=True)
 
 
 def _sweep(

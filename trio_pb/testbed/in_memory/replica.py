@@ -10,11 +10,11 @@ import trio
 
 from sim.choices import Choices
 from sim.oracles.facts import Violation, violate
-from sim.oracles.reference import new_machine
 from sim.oracles.watch import Watch
+from sim.orders import ORDERS
 from sim.shape import Shape, address_of
 from sim.wall_clock import WallClock
-from trio_pb.app.orders import Orders
+from trio_pb.app.machine import StateMachine
 from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.ports import (
     Adopt,
@@ -91,7 +91,7 @@ class Boot:
     is_dead: bool = False  # Killed: whatever its tasks still do, nobody sees.
     info: ServerInfo | None = None
     core: Replica | None = None
-    machine: Orders = attrs.Factory(new_machine)
+    machine: StateMachine = attrs.Factory(ORDERS.new_machine)
     disk: BootDisk | None = None
     steps: list[RecordedStep] = attrs.Factory(list[RecordedStep])
 

@@ -14,7 +14,8 @@ from trio.testing import MockClock
 
 from sim.choices import Choices, Key
 from sim.oracles.facts import Violation, violate
-from sim.oracles.linearizability import check_history
+from sim.oracles.linearizability import check_linearizability
+from sim.oracles.op_order import check_history
 from sim.run import Failure
 from sim.shape import address_of
 from sim.workload import Operation, Workload
@@ -237,6 +238,8 @@ def _check(cluster: MemoryCluster) -> BaseException | None:
     try:
         cluster.watch.end()
         check_history(cluster.facts, cluster.history, cluster.executed.model)
+        if not check_linearizability(cluster.history):
+            cluster.count("undecided histories")
         check_receipts(cluster.facts, cluster.history)
         for replica in cluster.replicas:
             for boot in replica.boots:

@@ -1,0 +1,1 @@
+"""State machines of one's own, small enough to be read in a minute."""
