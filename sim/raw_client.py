@@ -50,7 +50,7 @@ class _RawClient(SimClient):
     def call(self, replica: int, *messages: ClientMessage) -> None:
         """Open a new connection to a replica, and send as soon as it is there; hang up on the one before."""
         self.hang_up()
-        self._connection = self.world.next_connection()
+        self._connection = self.world.next_connection(self.node, replica)
         self._replica, self._is_up, self._wait = replica, False, list(messages)
         self.world.open_stream(self.node, replica, self._connection)
 
