@@ -37,7 +37,7 @@ SWARM: dict[str, tuple[int, ...]] = {
     "proof numbers": (0, 1, 2),
     "damage is no torn tail": (11, 14, 29),
     "collect below the previous": (1, 2, 4),
-    "image before state": (16, 42),
+    "image before state": (55,),
     "certificate quorum": (1, 2, 5),
     "scrubbing": (3, 22, 33),
     "scrubbing repairs": (3, 22, 33),
