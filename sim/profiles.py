@@ -320,7 +320,8 @@ def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: Disk
         partitions=some(Family.NETWORK, "partitions", 0.45, 1, 2, 5),
         restart_loops=some(Family.PROCESS, "restart loops", 0.12, 1, 2),
         slow_nodes=some(Family.PROCESS, "slow nodes", 0.12, 1, 3),
-        wipes=some(Family.PROCESS, "wipes", 0.08, 1) if replicas > 2 else 0,
+        # One of three that computes wrongly and one that is gone leave nobody to tell which of two is right.
+        wipes=some(Family.PROCESS, "wipes", 0.08, 1) if replicas > (4 if flips else 2) else 0,
         minimal_quorums=some(Family.ADVERSARY, "minimal quorums", 0.15, 2, 1, 4),
         client_crashes=some(Family.CLIENT, "client crashes", 0.15, 1, 3),
         client_returns=some(Family.CLIENT, "client returns", 0.12, 6, 3, 12),

@@ -280,6 +280,21 @@ def test_a_snapshot_that_is_gone_ends_the_scan() -> None:
     assert world.failure(second).reason == "snapshot_gone"
 
 
+def test_a_scan_ends_when_the_replica_of_its_snapshot_is_gone() -> None:
+    """Nobody else has the state that its pages show: it is not waited for until the deadline, which may be far."""
+    world = World()
+    first = world.read(code=3)
+    world.run(100)
+    world.cluster.lead(1)
+    world.kill("r0")
+    second = world.read(code=3, cursor=world.success(first).reply.cursor, for_ms=600_000)
+    world.run(29_000)
+    assert second not in world.outcomes
+    world.run(2_000)
+    failure = world.failure(second)
+    assert (failure.kind, failure.reason) == (OutcomeKind.NOT_SENT, "snapshot_gone")
+
+
 def test_certainty_is_not_spent_on_asking_who_leads() -> None:
     """Looking for a primary repeats refused transmissions only: the deadline then says NOT_APPLIED."""
     world = World()

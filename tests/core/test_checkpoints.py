@@ -224,6 +224,15 @@ def test_9_equal_adverts_of_a_quorum_certify(kind: str) -> None:
     assert a.disk.superblock.certified == at(8)
 
 
+def test_9_a_primary_tells_a_new_certificate_at_once() -> None:
+    """Not with the next heartbeat only: prepares go on meanwhile, and whoever knows no certificate frees nothing."""
+    a = primary(voters=5, log=LOG[:9], limits=LIMITS)
+    a.clear()
+    for peer in (1, 2, 3, 4):
+        a.tell(peer, checkpoint=at(8))
+    assert [message.certified for message in a.sent(Commit)] == [at(8)]
+
+
 def test_9_our_own_counts_too() -> None:
     """One peer that made the same checkpoint is a quorum of three with us."""
     b = backup(ops=9)
@@ -314,6 +323,17 @@ def test_r_gc_frees_below_the_previous_certified_one() -> None:
     assert (collects(b)[-1], wal_low(b)) == ((17, (16, 24)), 17)
     assert min(id_.op for id_ in b.disk.records) == 17
     assert b.log_ids_above() == [prepare.id for prepare in LOG[16:25]]
+
+
+def test_r_gc_keeps_nothing_between_two_certificates() -> None:
+    """INV-30: who hears of none for long keeps its own, and of those only the two that are agreed on."""
+    b = backup(ops=9)
+    b.tell(2, checkpoint=at(8))
+    follow(b, 41)
+    assert b.disk.superblock.checkpoint.op == 40
+    b.clear()
+    b.tell(2, certified=at(32))
+    assert collects(b)[-1] == (9, (8, 32, 40))
 
 
 def test_r_gc_frees_nothing_above_our_own_checkpoint() -> None:

@@ -21,6 +21,15 @@ CLIENT = ("client_crashes", "client_returns", "odd_requests")
 DISK = ("rots", "unreadable", "misdirected", "lost_writes", "lost_files", "io_errors", "full_disks", "stalls")
 
 
+def test_whoever_is_right_is_told_by_a_majority() -> None:
+    """A replica that computes wrongly and one that is gone for good exist together only where three others are."""
+    shapes = [PROFILES["all"](Choices(seed)) for seed in range(2000)]
+    few = [shape.faults for shape in shapes if shape.replicas <= 4]
+    assert any(faults.flips for faults in few)
+    assert any(faults.wipes for faults in few)
+    assert not any(faults.flips and faults.wipes for faults in few)
+
+
 def _exists(values: Iterable[object]) -> bool:
     return any(values)
 

@@ -35,6 +35,7 @@ class Checkpoints:
         self._found_head = 0  # Of the log that this boot began with.
         self._begun: PrepareId | None = None  # Frozen, to become our next checkpoint.
         self._is_writing = False  # The world has yet to tell how the last one went; one at a time.
+        self.certificate_is_due = False  # A heartbeat should tell it now.
         self._kept: list[CheckpointId] = []  # Durable ones of ours that are not collected yet, oldest first.
         self._previous = GENESIS_CHECKPOINT  # Certified before `state.certified`.
         self._pinned: dict[int, tuple[CheckpointId, int]] = {}  # Peer that copies one -> (which, until tick).
@@ -203,6 +204,8 @@ class Checkpoints:
             reach(Mark.CERTIFIED_ELSEWHERE)
         self._previous, state.certified = state.certified, checkpoint
         state.trace("certified", op=checkpoint.op)
+        # At once: whoever hears prepares alone would keep its checkpoints since the last one that it heard of.
+        self.certificate_is_due = True
         self._is_collect_due = True
         self._persistence.change(certified=checkpoint)
         self._compare_certified()
@@ -294,7 +297,10 @@ class Checkpoints:
         return min(self._previous.op, self.state.checkpoint.op)
 
     def _let_go(self) -> None:
-        self._kept = [kept for kept in self._kept if kept.op >= self._low or kept == self.state.checkpoint]
+        # Between the two last certificates none is needed: neither to start from, nor to serve.
+        own, certified = self.state.checkpoint, self.state.certified
+        low, high = self._low, min(own.op, certified.op)
+        self._kept = [it for it in self._kept if it.op == low or it.op >= high or it in (self._previous, own)]
 
     def _keep(self) -> tuple[CheckpointId, ...]:
         state = self.state

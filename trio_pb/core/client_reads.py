@@ -68,6 +68,15 @@ class Reads:
         del self.by_token[read.submit.token]
         self._placed.pop(read.number, None)
 
+    def given_up(self, read: PendingRead, reason: str, now_ms: int) -> Failure:
+        """Return the outcome of a read that is waited for no longer."""
+        kind = OutcomeKind.NOT_APPLIED if read.attempts else OutcomeKind.NOT_SENT
+        text = f"no answer to a read that was sent {read.attempts} times: {self._links.explain()}"
+        if reason == "deadline" and now_ms < read.submit.deadline_ms:
+            text = f"the replica that holds the state of this scan does not answer; start the scan again ({text})"
+            reason = "snapshot_gone"
+        return Failure(kind, reason, text)
+
     def remember_cursor(self, cursor: bytes, address: str) -> None:
         """Note which replica gave a cursor; the oldest is forgotten when there are too many."""
         self._cursors[cursor] = address

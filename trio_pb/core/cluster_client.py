@@ -160,7 +160,9 @@ class ClusterClient:
         self._queue_of[submit.token] = queue
 
     def _on_submit_read(self, submit: SubmitRead) -> None:
-        if self._accept(submit.token, submit.body, submit.deadline_ms):
+        # A page of a scan can come from one replica alone, and that may be gone for good.
+        patience_ms = self._now_ms + self._options.snapshot_ms if submit.cursor else FAR
+        if self._accept(submit.token, submit.body, min(submit.deadline_ms, patience_ms)):
             failure = self._reads.add(submit, self._now_ms)
             if failure is not None:
                 self._complete(submit.token, failure)
@@ -468,10 +470,7 @@ class ClusterClient:
                 if pending.carrier is None:
                     self._resend_at(pending, self._now_ms)
         elif token in self._reads.by_token:
-            attempts = self._reads.by_token[token].attempts
-            kind = OutcomeKind.NOT_APPLIED if attempts else OutcomeKind.NOT_SENT
-            text = f"no answer to a read that was sent {attempts} times: {self._links.explain()}"
-            self._complete(token, Failure(kind, reason, text))
+            self._complete(token, self._reads.given_up(self._reads.by_token[token], reason, self._now_ms))
 
     def _expire(self) -> None:
         """Complete what is past its deadline."""

@@ -206,7 +206,7 @@ class Normal:
         """Tell backups commit point, head and read round; never waits for storage (PROTOCOL 5.5)."""
         state = self.state
         self.heartbeat_timeout.start(state.now_tick, state.timeouts.heartbeat_ticks)
-        self._reads.round_is_due = False
+        self._reads.round_is_due = self._checkpoints.certificate_is_due = False
         message = Commit(state.log.head_checksum, state.commit_checksum, self._reads.round, state.certified)
         state.send(state.peers, message)
 

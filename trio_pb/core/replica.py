@@ -291,7 +291,7 @@ class Replica:
         self.reads.advance()
         if state.is_leading:
             self.normal.pump()
-            if self.reads.round_is_due:
+            if self.reads.round_is_due or self.checkpoints.certificate_is_due:
                 self.normal.heartbeat()
         if state.is_live:
             self.repair.advance()
