@@ -69,12 +69,13 @@ class SweepFile:
 
 # Plain numbers of a report, which need no care.
 _NUMBERS = ("seeds", "events", "steps", "virtual_us", "cpu_seconds", "wall_seconds")
+_PER_RUN = ("committed", "crashes", "view_changes")  # A number for each run.
 
 
 def _fields(report: SweepReport) -> dict[str, object]:
     return {
         **{name: getattr(report, name) for name in _NUMBERS},
-        "committed": report.committed,
+        **{name: getattr(report, name) for name in _PER_RUN},
         "counts": report.counts,
         "marks": report.marks,
         "causes": {signature: attrs.asdict(cause) for signature, cause in report.causes.items()},
@@ -87,6 +88,8 @@ def _report(fields: Any, experiment: Experiment) -> SweepReport:
         experiment,
         **{name: fields[name] for name in _NUMBERS},
         committed=list(fields["committed"]),
+        crashes=list(fields["crashes"]),
+        view_changes=list(fields["view_changes"]),
         counts=Counter(fields["counts"]),
         marks=Counter({Mark(mark): runs for mark, runs in fields["marks"].items()}),
         causes={

@@ -46,9 +46,10 @@ class Running:
     scope: trio.CancelScope
     ended: trio.Event
 
-    def has_applied(self, op: int) -> bool:
-        """Whether it executed `op`."""
-        return self.info.report().applied >= op
+    def holds(self, op: int) -> bool:
+        """Whether it executed `op`, and has it on its disk: a backup executes before its own flush is done."""
+        report = self.info.report()
+        return min(report.applied, report.acked) >= op
 
 
 class LocalCluster:
@@ -119,9 +120,9 @@ class LocalCluster:
         return found[0]
 
     async def wait_until_applied(self, op: int) -> None:
-        """Return when all running servers executed `op`."""
+        """Return when all running servers executed `op` and have it on their disks."""
         for running in self.running.values():
-            await running.info.wait_until(partial(running.has_applied, op))
+            await running.info.wait_until(partial(running.holds, op))
 
     async def digests(self) -> set[tuple[int, bytes]]:
         """(op, digest) of every running server, as it tells a client."""

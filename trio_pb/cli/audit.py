@@ -28,7 +28,7 @@ def audit_command(
     jobs: int | None = None,
     json: Flag = False,
 ) -> int:
-    """Run seeds in several processes and compare them event by event.
+    """Compare the same seeds in several processes, event by event.
 
     Each interpreter runs them with two hash seeds, 0 and a random one. Exit code 1 if a run differs anywhere;
     the first event that does is shown.

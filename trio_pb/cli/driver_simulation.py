@@ -70,8 +70,13 @@ def _run(seeds: range, jobs: int) -> Iterator[DriverReport]:
 
 
 def _run_one(seed: int) -> DriverReport:
-    logging.getLogger("trio_pb").setLevel(logging.CRITICAL)  # What servers say under faults is no news here.
-    return run_driver_seed(seed)
+    logger = logging.getLogger("trio_pb")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # What servers say under faults is no news here.
+    try:
+        return run_driver_seed(seed)
+    finally:
+        logger.setLevel(level)
 
 
 def _counts(reports: list[DriverReport]) -> Counter[str]:
