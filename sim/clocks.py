@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sim.choices import Choices, Key
+from sim.choices import Key
 from sim.cluster import SimCluster
+from sim.fault_family import FaultFamily, Planned
 from sim.replica import SimReplica
 
 __all__ = ["CLOCKS", "Clocks"]
@@ -22,7 +23,7 @@ DRIFTS = (1010, 990, 1500, 500, 3000)  # Nanoseconds that the clock shows in a m
 CLOCKS = ("clock jump", "clock drift", "clock freeze")  # As counted.
 
 
-class Clocks:
+class Clocks(FaultFamily):
     """Sets the wall clocks of a run wrong as its plan says."""
 
     def __init__(
@@ -32,16 +33,12 @@ class Clocks:
         is_over: Callable[[], bool],
         victim: Callable[[Key], SimReplica],
     ) -> None:
-        """`note(kind)` takes what happened; nothing happens once `is_over()`; `victim(key)` draws a replica."""
-        self._cluster = cluster
-        self._choices: Choices = cluster.choices
-        self._note = note
-        self._is_over = is_over
-        self._victim = victim
+        """As for every family."""
+        super().__init__(cluster, note, is_over, victim)
         # In most runs the others are right, and may be asked what the time is.
         self._one_only = not self._choices.flag(("clocks", "any"), 0.3)
 
-    def plan(self) -> tuple[tuple[str, int, Callable[[int], None]], ...]:
+    def plan(self) -> Planned:
         """What is to happen: name, how often, and how."""
         plan = self._cluster.shape.faults
         return (

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from sim.choices import Choices, Key
-from sim.cluster import SimCluster
+from sim.choices import Key
+from sim.fault_family import FaultFamily, Planned
 from sim.links import Link
-from sim.replica import SimReplica
 
 __all__ = ["PARTITIONS", "Partitions"]
 
@@ -17,27 +14,10 @@ FLAPS = 6
 SPECIAL = 0.4  # Of the partitions.
 
 
-class Partitions:
+class Partitions(FaultFamily):
     """Cuts the network of a run as its plan says."""
 
-    def __init__(
-        self,
-        cluster: SimCluster,
-        note: Callable[[str], None],
-        is_over: Callable[[], bool],
-        victim: Callable[[Key], SimReplica],
-    ) -> None:
-        """`note(kind)` takes what happened; nothing happens any more once `is_over()`.
-
-        `victim(key)` draws a replica, the primary more often than another.
-        """
-        self._cluster = cluster
-        self._choices: Choices = cluster.choices
-        self._note = note
-        self._is_over = is_over
-        self._victim = victim
-
-    def plan(self) -> tuple[tuple[str, int, Callable[[int], None]], ...]:
+    def plan(self) -> Planned:
         """What is to happen: name, how often, and how."""
         plan = self._cluster.shape.faults
         return (("partition", plan.partitions, self._partition),)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from sim.choices import Choices, Key
+from sim.choices import Key
 from sim.cluster import SimCluster
+from sim.fault_family import FaultFamily, Planned
 from sim.replica import SimReplica
 
 __all__ = ["PROCESSES", "Processes"]
@@ -20,7 +21,7 @@ LONG = 20  # Times the usual: longer than every time-out.
 LONG_SHARE = 0.15  # Of the pauses and of the restarts after a crash.
 
 
-class Processes:
+class Processes(FaultFamily):
     """Crashes, pauses and slows the replicas of a run as its plan says, and starts them again."""
 
     def __init__(
@@ -31,22 +32,15 @@ class Processes:
         victim: Callable[[Key], SimReplica],
         expendable: Callable[[], SimReplica],
     ) -> None:
-        """`note(kind)` takes what happened; nothing happens once `is_over()`; `victim(key)` draws a replica.
-
-        `expendable()` names one whose disk may be lost with all that it holds, and the others still have it.
-        """
-        self._cluster = cluster
-        self._choices: Choices = cluster.choices
-        self._note = note
-        self._is_over = is_over
-        self._victim = victim
+        """`expendable()` names one whose disk may be lost with all that it holds, and the others still have it."""
+        super().__init__(cluster, note, is_over, victim)
         self._expendable = expendable
         self._crashes: Counter[int] = Counter()  # So far, by replica.
         self._loops: dict[int, int] = {}  # Replica -> crashes in a row that are still to come.
         for replica in cluster.replicas:
             replica.on_crash = self._restart_later
 
-    def plan(self) -> tuple[tuple[str, int, Callable[[int], None]], ...]:
+    def plan(self) -> Planned:
         """What is to happen: name, how often, and how."""
         plan = self._cluster.shape.faults
         return (
