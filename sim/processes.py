@@ -1,4 +1,4 @@
-"""What befalls processes and machines: crashes, restarts, pauses, slowness, and a disk that is lost for good."""
+"""What befalls processes and machines: crashes, restarts, pauses, slowness, orders to hand over, and lost disks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from sim.choices import Key
 from sim.cluster import SimCluster
 from sim.fault_family import FaultFamily, Planned
 from sim.replica import SimReplica
+from trio_pb.core.ports import Transfer
 
 __all__ = ["PROCESSES", "Processes"]
 
 MS = 1000  # Microseconds.
 # As counted.
-PROCESSES = ("crashes", "power cut", "pause", "long pause", "late restart", "restart loop", "slow node", "wiped disk")
+PROCESSES = (
+    *("crashes", "power cut", "pause", "long pause", "late restart", "restart loop", "slow node", "wiped disk"),
+    "hand-over",
+)
 OPENING_CRASHES = 0.15  # Of the restarts.
 BOOT_MAX = 150 * MS  # How long a boot of a restart loop lasts.
 LONG = 20  # Times the usual: longer than every time-out.
@@ -50,6 +54,7 @@ class Processes(FaultFamily):
             ("restart loop", plan.restart_loops, self._loop),
             ("slow node", plan.slow_nodes, self._slow),
             ("wipe", plan.wipes, self._wipe),
+            ("hand-over", plan.hand_overs, self._hand_over),
         )
 
     def heal(self) -> None:
@@ -174,6 +179,15 @@ class Processes(FaultFamily):
 
     def _hurry(self, replica: SimReplica) -> None:
         replica.turn_delay = self._cluster.shape.turn_delay
+
+    # --- Orders -----------------------------------------------------------------------------------
+
+    def _hand_over(self, _: int) -> None:
+        """Whoever leads is told to let another lead, as before an orderly stop (PROTOCOL 11)."""
+        leading = [replica for replica in self._cluster.replicas if replica.is_primary]
+        if leading and not self._is_over():
+            self._note("hand-over")
+            leading[0].take(Transfer())
 
     # --- Loss -------------------------------------------------------------------------------------
 

@@ -195,6 +195,8 @@ def _draw_limits(draw: _Draw) -> Limits:
         send_window_ops=draw.one_of("send window", 256, 16),
         repair_requests_max=draw.one_of("repair requests", 8, 1),
         repair_wanted_max=draw.one_of("repair wanted", 32, 2),
+        # A batch and a chunk of such a run are smaller than the least.
+        repair_serve_bytes_max=draw.one_of("repair serve", 2048, 2048, 64) * 1024,
         wal_reads_max=draw.one_of("journal reads", 64, 2),
         checkpoint_interval_ops=interval,
         wal_ops=interval * draw.one_of("journal intervals", 4, 2, 3),
@@ -320,6 +322,7 @@ def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: Disk
         partitions=some(Family.NETWORK, "partitions", 0.45, 1, 2, 5),
         restart_loops=some(Family.PROCESS, "restart loops", 0.12, 1, 2),
         slow_nodes=some(Family.PROCESS, "slow nodes", 0.12, 1, 3),
+        hand_overs=some(Family.PROCESS, "hand-overs", 0.12, 1, 3) if replicas > 1 else 0,
         # One of three that computes wrongly and one that is gone leave nobody to tell which of two is right.
         wipes=some(Family.PROCESS, "wipes", 0.08, 1) if replicas > (4 if flips else 2) else 0,
         minimal_quorums=some(Family.ADVERSARY, "minimal quorums", 0.15, 2, 1, 4),

@@ -73,6 +73,7 @@ class FaultPlan:
     pauses: int = 0
     restart_loops: int = 0  # Of one replica that dies again and again while it starts.
     slow_nodes: int = 0  # Replicas that take their turns late.
+    hand_overs: int = 0  # Primaries that are asked to let another lead.
     wipes: int = 0  # Disks that are lost and formatted anew under the old id; one per run.
     partitions: int = 0
     clogs: int = 0  # Of the links of one replica, which are free again later.

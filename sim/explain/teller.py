@@ -64,6 +64,7 @@ def _circumstances(shape: Shape) -> list[str]:
         (plan.clogs + plan.swizzles, "clog of links", "clogs of links"),
         (plan.resets, "reset of connections", "resets of connections"),
         (plan.restart_loops, "restart loop", "restart loops"),
+        (plan.hand_overs, "hand-over", "hand-overs"),
         (plan.slow_nodes, "slow replica", "slow replicas"),
         (plan.wipes, "wiped disk", "wiped disks"),
         (plan.clock_jumps + plan.clock_drifts + plan.clock_freezes, "wrong clock", "wrong clocks"),

@@ -98,6 +98,7 @@ _OF_THE_WORLD: Mapping[str, _Words] = MappingProxyType(
         "clock freeze": _Words(Kind.FAULT, "a replica's wall clock stands still"),
         "swizzle": _Words(Kind.FAULT, "replicas clog one after the other, and come free in another order"),
         "reset": _Words(Kind.FAULT, "connections are reset: what was on its way is lost"),
+        "hand-over": _Words(Kind.FAULT, "whoever leads is asked to let another lead"),
         "restart loop": _Words(Kind.FAULT, "a replica begins to die again and again while it starts"),
         "late restart": _Words(Kind.FAULT, "a replica that died will be away for long"),
         "client crash": _Words(Kind.FAULT, "a client dies and starts anew: it knows nothing of what it asked"),

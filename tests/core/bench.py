@@ -483,12 +483,18 @@ class Bench:
         probe: Probe = NO_PROBE,
         wal_low: int = 1,
         commit: int | None = None,
+        applied: int | None = None,
     ) -> None:
         """Living peers tell of their checkpoints, in pongs."""
         sequence = (self.replica.state.boot << 32) + 1
         said = self.position(
-            sequence=sequence, checkpoint=checkpoint, certified=certified, probe=probe, wal_low=wal_low
-        )  # fmt: skip
+            sequence=sequence,
+            checkpoint=checkpoint,
+            certified=certified,
+            probe=probe,
+            wal_low=wal_low,
+            applied=self.applied if applied is None else applied,
+        )
         for replica in replicas:
             self.hear(replica, Pong(said), commit=commit)
 

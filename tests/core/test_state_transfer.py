@@ -60,6 +60,15 @@ def test_8_2_an_op_that_somebody_has_is_pulled() -> None:
     assert b.sent(GetPrepares)
 
 
+def test_8_2_whoever_lacks_an_op_itself_does_not_have_it() -> None:
+    """Its log may go far back: what it has not executed it does not hold for us."""
+    b = backup(ops=4)
+    b.hear_heartbeat(id_at(LOG, 20), commit=20, certified=kept_at(16).id)
+    b.tell(0, checkpoint=kept_at(16).id, wal_low=9, applied=20)
+    b.tell(2, checkpoint=kept_at(16).id, wal_low=1, applied=4)
+    assert is_syncing(b)
+
+
 def test_8_2_an_op_that_the_primary_cannot_name_any_more() -> None:
     """Above our head only the primary names ops; that another still has the record helps nobody."""
     b = backup(ops=4)
@@ -75,7 +84,7 @@ def test_8_2_the_dead_do_not_count_as_sources() -> None:
     b = backup(ops=4)
     b.tell(0, checkpoint=kept_at(16).id, wal_low=5)
     b.run(51)
-    b.tell(2, checkpoint=kept_at(16).id, wal_low=9)
+    b.tell(2, checkpoint=kept_at(16).id, wal_low=9, applied=20)
     b.hear_heartbeat(id_at(LOG, 20), commit=20, certified=kept_at(16).id)
     assert is_syncing(b)
 

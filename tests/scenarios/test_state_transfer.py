@@ -57,6 +57,28 @@ def test_a_5_chunks_survive_a_crash_in_the_middle() -> None:
     assert missing[-1] <= missing[0] - 8
 
 
+def test_8_2_two_that_lag_alike_do_not_wait_for_each_other() -> None:
+    """8.2: what both lack the others have freed, though neither lags by two intervals; and each has a long log."""
+    limits = attrs.evolve(SHAPE.limits, checkpoint_interval_ops=4, wal_ops=12)
+    # Segments of two records, so that what is not needed is really gone.
+    c = Cluster(replicas=5, shape=attrs.evolve(SHAPE, limits=limits, segment_size=8192))
+    a, *_, d, e = c.names
+    while c.replica(a).head % 4 != 1 or c.replica(a).head < 9:
+        c.order("laptop").expect_reply()
+    c.run_until(lambda: c.replica(d).applied == c.replica(e).applied == c.replica(a).head, "both to be up to date")
+    others = [name for name in c.names if name not in (d, e)]
+    led = c.count("became_primary")
+    c.partition(others, [d, e])
+    for _ in range(7):
+        c.order("laptop").expect_reply()
+    low = c.replica(d).applied + 1
+    c.run_until(lambda: all(c.replica(name).state.wal_low > low for name in others), "the others to free the log")
+    c.transfer()  # The two learn with the new view's log what they lack, and need not ask the primary for its name.
+    c.run_until(lambda: c.count("became_primary") > led, "another to lead")
+    c.heal()
+    c.expect_same_state()
+
+
 def test_8_2_bytes_that_are_not_the_chunk_are_refused() -> None:
     """8.2: a piece whose digest is wrong is thrown away and fetched from another peer."""
     c = Cluster(shape=SHAPE)

@@ -111,7 +111,10 @@ class StateTransfer:
         # Above our head only the primary can name what stands there, whoever else still has it.
         if needed > state.log.head and state.is_backup and needed < self._peers.table[state.primary].wal_low:
             return True
-        lows = [self._peers.table[peer].wal_low for peer in self._peers.sources()]
+        # Whoever has not executed it itself is no help, however far back its log goes: two that lag alike would wait
+        # for each other.
+        peers = [self._peers.table[replica] for replica in self._peers.sources()]
+        lows = [peer.wal_low for peer in peers if peer.applied >= needed]
         is_freed = bool(lows) and needed < min(lows)
         if is_freed:
             reach(Mark.TRANSFER_FREED)
