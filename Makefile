@@ -76,4 +76,4 @@ requirements: $(READY)
 
 clean:
 	@rm -rf $(VENV) .trio-pb .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist
-	@find trio_pb sim tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find trio_pb sim tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

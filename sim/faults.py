@@ -26,7 +26,6 @@ class FaultInjector:
 
     def __init__(self, cluster: SimCluster) -> None:
         self.cluster = cluster
-        self.fired = 0
         self.is_healed = False
         self._choices = cluster.choices
         self._ambushes = Ambushes(cluster, self._note, lambda: self.is_healed)
@@ -112,6 +111,5 @@ class FaultInjector:
         return replicas[chosen % len(replicas)]
 
     def _note(self, fault: str) -> None:
-        self.fired += 1
         self.cluster.count(fault)
         self.cluster.trace(fault)

@@ -11,7 +11,7 @@
 
     crash, 0 = 1
     crash, 0, where = 2
-    "lose", Prepare, 0, 2, 0, 17, 16, 0 = 1
+    lose, Prepare, 0, 2, 17 = 1
 
 One choice a line, sorted, so that two files can be compared by eye and by diff. A word stands as it is; what
 could be read as something else is quoted as in JSON. Latencies are in no file: they follow from the seed.

@@ -68,7 +68,13 @@ def _circumstances(shape: Shape) -> list[str]:
         (plan.slow_nodes, "slow replica", "slow replicas"),
         (plan.wipes, "wiped disk", "wiped disks"),
         (plan.clock_jumps + plan.clock_drifts + plan.clock_freezes, "wrong clock", "wrong clocks"),
+        (plan.minimal_quorums, "bare quorum", "bare quorums"),
+        (plan.client_crashes + plan.client_returns, "client that dies or returns", "clients that die or return"),
+        (plan.odd_requests, "client that talks nonsense", "clients that talk nonsense"),
         (plan.flips, "flip of memory", "flips of memory"),
+        (plan.disks.io_errors, "input/output error", "input/output errors"),
+        (plan.disks.full_disks, "full disk", "full disks"),
+        (plan.disks.stalls, "stalled disk", "stalled disks"),
         (plan.disks.decaying, "decaying disk", "decaying disks"),
     )
     faults = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]

@@ -71,6 +71,8 @@ def test_a_scenario(protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["x.choices", "--seed", "3"], "name a recording, or --seed N, or --scenario NAME"),
         (["--scenario", "none"], "none"),
         (["--scenario", "one-behind", "--protocol", "raft"], "--protocol raft: there is no such protocol"),
+        (["--seed", "3", "--protocol", "naive"], "--protocol naive: it goes with --scenario NAME"),
+        (["--scenario", "one-behind", "--profile", "calm"], "--profile calm: it goes with --seed N"),
         (["--seed", "-1"], "--seed -1: must not be negative"),
         (["--seed", "3", "--profile", "none"], "there is no profile 'none'"),
         (["--seed", "3", "--from-ms", "20", "--to-ms", "10"], "nothing lies between 20 ms and 10 ms"),

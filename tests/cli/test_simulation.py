@@ -86,6 +86,9 @@ def test_a_machine_with_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
         (["examples.counter:Other"], "there is no Other in examples.counter"),
         (["--workload", "examples.lock_requests:requests"], "--workload and --python go with a machine"),
         (["examples.counter:Counter", "--profile", "none"], "there is no profile"),
+        (["examples.counter:Counter", "--scenario", "orders-in-order"], "only --protocol and --json go with it"),
+        (["--scenario", "one-behind", "--profile", "calm"], "only --protocol and --json go with it"),
+        (["--scenario", "one-behind", "--protocol", "naive", "--seeds", "2", "--profile", "calm"], "no --profile"),
     ],
 )
 def test_machines_that_make_no_sense(capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:

@@ -11,6 +11,7 @@ from sim.audit import Child, Difference, Outcome, audit
 from sim.experiment import Swarm
 from sim.profiles import DEFAULT_PROFILE
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
+from trio_pb.cli.seeds import check_seeds
 from trio_pb.errors import ConfigError
 
 __all__ = ["audit_command"]
@@ -36,18 +37,13 @@ def audit_command(
     Args:
         seeds: How many to run.
         first_seed: The first of them; the others follow it.
-        profile: What may happen in a run: all, or ambush.
+        profile: What may happen in a run: all, network, storage, crash, clock, ambush, or calm.
         python: Another Python to compare with, of a virtual environment that has the requirements; can be
             given several times.
         jobs: Processes at once. By default one per core.
         json: Print one JSON object.
     """
-    if seeds < 1:
-        raise ConfigError(f"--seeds {seeds}: must be at least 1")
-    if first_seed < 0:
-        raise ConfigError(f"--first-seed {first_seed}: must not be negative")
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: must be at least 1")
+    check_seeds(seeds, first_seed, jobs)
     for path in python:
         if shutil.which(path) is None:
             raise ConfigError(f"--python {path}: there is no such program")

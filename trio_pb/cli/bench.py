@@ -19,7 +19,7 @@ from sim.profiles import DEFAULT_PROFILE
 from sim.speed import SpeedFigures, goals_of, measure
 from trio_pb import __version__
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
-from trio_pb.errors import ConfigError
+from trio_pb.cli.seeds import check_seeds
 from trio_pb.testbed.bench.figures import StepTimes, StorageFigures, Target, targets_of
 from trio_pb.testbed.bench.storage import Plan, run_storage
 
@@ -108,10 +108,7 @@ def simulation(*, seeds: int = SEEDS, first_seed: int = 1, profile: str = DEFAUL
         profile: What may happen in a run, as for `sim run`.
         json: Print one JSON object.
     """
-    if seeds < 1:
-        raise ConfigError(f"--seeds {seeds}: must be at least 1")
-    if first_seed < 0:
-        raise ConfigError(f"--first-seed {first_seed}: must not be negative")
+    check_seeds(seeds, first_seed)
     experiment = Swarm(profile)
     with progress_bar(errors()) as bar:
         screen = _Screen(bar)

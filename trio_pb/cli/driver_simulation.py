@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from textwrap import fill
 
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
-from trio_pb.errors import ConfigError
+from trio_pb.cli.seeds import check_seeds
 from trio_pb.testbed.in_memory.run import DriverReport, run_driver_seed
 
 __all__ = ["driver"]
@@ -35,12 +35,7 @@ def driver(*, seeds: int = SEEDS, first_seed: int = 1, jobs: int | None = None, 
         jobs: Processes to run them in. By default one per core.
         json: Print one JSON object.
     """
-    if seeds < 1:
-        raise ConfigError(f"--seeds {seeds}: must be at least 1")
-    if first_seed < 0:
-        raise ConfigError(f"--first-seed {first_seed}: must not be negative")
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: must be at least 1")
+    check_seeds(seeds, first_seed, jobs)
     began = time.monotonic()
     reports: list[DriverReport] = []
     failures: list[DriverReport] = []

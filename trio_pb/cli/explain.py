@@ -50,7 +50,7 @@ def explain(
     Args:
         file: A recording, as `trio-pb sim run` and `trio-pb sim shrink` write it.
         seed: Tell this seed instead of a file.
-        profile: What may happen in the run of that seed: all, or ambush.
+        profile: What may happen in the run of that seed: all, network, storage, crash, clock, ambush, or calm.
         scenario: Tell this play from `trio-pb sim scenarios` instead.
         protocol: Who plays it: vsr, which is trio-pb's own, or naive.
         html: Write a page that draws the run, to be opened in a browser; it needs no network.
@@ -62,6 +62,10 @@ def explain(
     """
     if [file, seed, scenario].count(None) != 2:
         raise ConfigError("name a recording, or --seed N, or --scenario NAME")
+    if scenario is None and protocol != PROTOCOLS[0]:
+        raise ConfigError(f"--protocol {protocol}: it goes with --scenario NAME")
+    if seed is None and profile != DEFAULT_PROFILE:
+        raise ConfigError(f"--profile {profile}: it goes with --seed N")
     story = _story(file, seed, profile) if scenario is None else _play(scenario, protocol)
     selection = _selection(story, from_ms, to_ms, all=all)
     if html is not None:

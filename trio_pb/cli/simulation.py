@@ -18,6 +18,7 @@ from sim.sweep_file import SweepFile
 from trio_pb.cli.determinism import determinism_fields, print_determinism
 from trio_pb.cli.output import ExitCode, Flag, errors, print_json, progress_bar
 from trio_pb.cli.scenarios import PROTOCOLS, run_scenario
+from trio_pb.cli.seeds import check_seeds
 from trio_pb.cli.sweep_report import fields_of, print_report, record_causes
 from trio_pb.errors import ConfigError
 
@@ -91,16 +92,15 @@ def run(
     if scenario is not None and (seeds is None or protocol != "naive"):
         if seeds is not None:
             raise ConfigError("--seeds with --scenario: nothing is left to chance in a scenario of trio-pb itself")
+        if (machine, workload, python, profile, first_seed, jobs) != (None, None, None, DEFAULT_PROFILE, 1, None):
+            raise ConfigError(
+                f"--scenario {scenario}: only --protocol and --json go with it; it is one play, always the same"
+            )
         return run_scenario(scenario, protocol, json=json)
     if scenario is None and protocol == "naive":
         raise ConfigError("--protocol naive: it needs --scenario NAME (trio-pb sim scenarios lists them), or all")
     seeds = SEEDS if seeds is None else seeds
-    if seeds < 1:
-        raise ConfigError(f"--seeds {seeds}: must be at least 1")
-    if first_seed < 0:
-        raise ConfigError(f"--first-seed {first_seed}: must not be negative")
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: must be at least 1")
+    check_seeds(seeds, first_seed, jobs)
     workers = min(jobs or os.cpu_count() or 1, seeds)
     experiment = _experiment(machine, workload, python, profile, scenario)
     report = _sweep(experiment, first_seed, seeds, workers, out, None if keep_going else FAILURES_MAX)
@@ -117,8 +117,10 @@ def run(
 def _experiment(
     machine: str | None, workload: str | None, python: list[str] | None, profile: str, scenario: str | None
 ) -> Experiment:
-    if machine is not None and scenario is not None:
-        raise ConfigError(f"{machine} with --scenario: scenarios are about the laptop orders")
+    if scenario is not None and (machine is not None or profile != DEFAULT_PROFILE):
+        raise ConfigError(
+            f"--scenario {scenario}: no machine and no --profile go with it; its script says what happens"
+        )
     if machine is not None:
         return MachineRuns(machine, workload or "", profile)
     if workload is not None or python:

@@ -99,11 +99,12 @@ def print_report(report: SweepReport, files: Mapping[str, Path]) -> None:
         print()
         print(fill(unseen(report), TEXT_WIDTH))
     print()
-    print(f"{len(report.marks)} of {len(Mark)} rare branches of the protocol were taken.")
-    if report.seeds >= ENOUGH_SEEDS:
-        for mark in report.marks_never_reached:
-            print(f"  never: {mark}")
-    print()
+    if report.marks:  # Other protocols have none.
+        print(f"{len(report.marks)} of {len(Mark)} rare branches of the protocol were taken.")
+        if report.seeds >= ENOUGH_SEEDS:
+            for mark in report.marks_never_reached:
+                print(f"  never: {mark}")
+        print()
     if report.causes:
         ways = "in one way" if len(report.causes) == 1 else f"in {len(report.causes)} ways"
         print(
