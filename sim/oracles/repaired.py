@@ -67,6 +67,7 @@ def wounds_of(replica: SimReplica) -> list[str]:
         ("no state", state.is_state_lost),
         (f"status {state.status.name.lower()}", state.status not in (Status.NORMAL, Status.EX_PRIMARY)),
         (f"entries up to {log.head}, readable up to {log.durable_prefix}", log.durable_prefix < log.head),
+        ("records or a proof not durable yet", core.persistence.oldest_append_tick is not None),
         ("a transfer under way", transfer["_target"] is not None),
         (f"{len(transfer['_damaged'])} chunks damaged", bool(transfer["_damaged"] or transfer["_fetching"])),
         ("chunks not durable yet", bool(transfer["_storing"])),
