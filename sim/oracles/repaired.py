@@ -33,9 +33,12 @@ class Repaired:
 
     def is_done(self) -> bool:
         """Whether every disk was read again, and everybody believes to be whole."""
-        return all(_rounds_of(it) >= self._rounds[it.number] + REPAIR_ROUNDS for it in self._damaged) and not any(
-            wound for replica in self._replicas for wound in wounds_of(replica)
-        )
+        if any(_rounds_of(it) < self._rounds[it.number] + REPAIR_ROUNDS for it in self._damaged):
+            return False
+        if any(wounds_of(replica) for replica in self._replicas):
+            return False
+        # What is damaged a replica forgets between two rounds, and is told anew: so the disks have the last word.
+        return not any(self._found_on(replica) for replica in self._damaged)
 
     def demand(self) -> None:
         """All is well, and the disks say so too.
@@ -50,9 +53,11 @@ class Repaired:
             rounds = _rounds_of(replica) - self._rounds[replica.number]
             if rounds < REPAIR_ROUNDS:
                 violate("INV-35", f"{replica.name}: scrubbing came round {rounds} times only")
-            found = run(replica.disk.remains(), survey())
-            for wound in disk_wounds_of(found):
+            for wound in self._found_on(replica):
                 violate("INV-35", f"{replica.name}: {wound}, and {rounds} rounds of scrubbing did not heal it")
+
+    def _found_on(self, replica: SimReplica) -> list[str]:
+        return disk_wounds_of(run(replica.disk.remains(), survey()))
 
 
 def wounds_of(replica: SimReplica) -> list[str]:
