@@ -293,6 +293,9 @@ def test_a_scan_ends_when_the_replica_of_its_snapshot_is_gone() -> None:
     world.run(2_000)
     failure = world.failure(second)
     assert (failure.kind, failure.reason) == (OutcomeKind.NOT_SENT, "snapshot_gone")
+    third = world.read(code=3, cursor=world.success(first).reply.cursor, for_ms=600_000)
+    world.run(10)
+    assert world.failure(third).reason == "snapshot_gone"
 
 
 def test_certainty_is_not_spent_on_asking_who_leads() -> None:

@@ -55,7 +55,7 @@ def test_11_the_backup_follows_at_once() -> None:
 
 def test_11_nobody_to_hand_to() -> None:
     """Alone, or with nobody alive and fit: told at once, and it leads on."""
-    for bench in (primary(voters=1), primary()):
+    for bench in (primary(voters=1), primary(log=chain(1), commit=1)):
         bench.step(Transfer())
         assert done(bench) == [False]
         assert bench.leads()

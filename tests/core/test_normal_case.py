@@ -5,10 +5,11 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from tests.core.bench import GENESIS, WALL_NS, Bench, chain, disk_of, primary
+from tests.core.bench import GENESIS, WALL_NS, Bench, chain, disk_of, primary, statement
 from trio_pb.core.cluster_clock import CLAMP_NS
 from trio_pb.core.config import Limits
 from trio_pb.core.messages import (
+    CODE_REGISTER,
     GENESIS_CHECKPOINT,
     NO_PROBE,
     Commit,
@@ -136,6 +137,22 @@ def test_5_1_clock_clamp_to_the_median() -> None:
     a.register()
     clock = WALL_NS + a.now * 10_000_000
     assert a.sent(PrepareMessage)[0].prepare.timestamp == clock + CLAMP_NS
+
+
+def test_5_1_the_first_time_of_all_is_not_our_clock_alone() -> None:
+    """T-23: it may be years ahead, and times only rise: before others were heard nothing is ordered."""
+    a = Bench(disk_of(0, view=1024, log_view=0))
+    a.wall_offset_ns = 50 * 365 * 86_400 * 1_000_000_000
+    a.tick()
+    a.hear_statement(1, statement([], log_view=0))
+    assert a.leads()
+    a.request(0, code=CODE_REGISTER)
+    assert not a.sent(PrepareMessage)
+    a.wall_offset_ns, ahead = 0, a.wall_offset_ns
+    a.tell(1)
+    a.wall_offset_ns = ahead
+    a.tick()
+    assert a.sent(PrepareMessage)[0].prepare.timestamp <= WALL_NS + a.now * 10_000_000 + CLAMP_NS
 
 
 def test_5_1_clock_that_is_slow_is_pulled_up() -> None:

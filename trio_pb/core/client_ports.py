@@ -59,7 +59,7 @@ class ClientOptions:
     poll_ms_max: int = 100
     silence_ms: int = 300  # A primary that answers nothing this long is doubted: others are asked.
     drop_ms: int = 2000  # A primary that answers nothing this long loses its connection.
-    snapshot_ms: int = 30_000  # How long a page of a scan is waited for: then its replica has dropped the snapshot.
+    snapshot_ms: int = 30_000  # After so long without a page the replica of a scan has dropped its snapshot.
     cursors_max: int = 256  # Cursors whose replica is remembered.
     addresses_max: int = 64
     seed: int = 0  # Of jitter.

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import attrs
 
-from trio_pb.core.client_links import Link, Links
+from trio_pb.core.client_links import FAR, Link, Links
 from trio_pb.core.client_ports import ClientOptions, Failure, OutcomeKind, SubmitRead
 from trio_pb.core.messages import Read, ReadMode, Reject, RejectCode
 
@@ -44,16 +44,18 @@ class Reads:
         self.by_number: dict[int, PendingRead] = {}
         self.by_token: dict[int, PendingRead] = {}
         self._placed: dict[int, PendingRead] = {}  # Those that may go to another replica than the primary.
-        self._cursors: OrderedDict[bytes, str] = OrderedDict()  # Cursor -> address that gave it.
+        # Cursor -> address that gave it, and when.
+        self._cursors: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
 
     def add(self, submit: SubmitRead, now_ms: int) -> Failure | None:
         """Take a read; a cursor from nowhere fails at once."""
         address = None
         if submit.cursor:
-            address = self._cursors.get(submit.cursor)
-            if address is None:
+            known = self._cursors.get(submit.cursor)
+            if known is None:
                 text = "this client did not get that cursor, or too long ago; start the scan again"
                 return Failure(OutcomeKind.NOT_SENT, "snapshot_gone", text)
+            address, _ = known
         read = PendingRead(submit, self._next_number, submit.mode, address, resend_ms=now_ms)
         self._next_number += 1
         self.by_number[read.number] = read
@@ -68,6 +70,11 @@ class Reads:
         del self.by_token[read.submit.token]
         self._placed.pop(read.number, None)
 
+    def kept_until_ms(self, cursor: bytes) -> int:
+        """Until when the replica that gave a cursor keeps the snapshot behind it, at most; FAR for none of ours."""
+        known = self._cursors.get(cursor)
+        return FAR if known is None else known[1] + self._options.snapshot_ms
+
     def given_up(self, read: PendingRead, reason: str, now_ms: int) -> Failure:
         """Return the outcome of a read that is waited for no longer."""
         kind = OutcomeKind.NOT_APPLIED if read.attempts else OutcomeKind.NOT_SENT
@@ -77,9 +84,9 @@ class Reads:
             reason = "snapshot_gone"
         return Failure(kind, reason, text)
 
-    def remember_cursor(self, cursor: bytes, address: str) -> None:
+    def remember_cursor(self, cursor: bytes, address: str, now_ms: int) -> None:
         """Note which replica gave a cursor; the oldest is forgotten when there are too many."""
-        self._cursors[cursor] = address
+        self._cursors[cursor] = (address, now_ms)
         self._cursors.move_to_end(cursor)
         if len(self._cursors) > self._options.cursors_max:
             self._cursors.popitem(last=False)

@@ -161,8 +161,8 @@ class ClusterClient:
 
     def _on_submit_read(self, submit: SubmitRead) -> None:
         # A page of a scan can come from one replica alone, and that may be gone for good.
-        patience_ms = self._now_ms + self._options.snapshot_ms if submit.cursor else FAR
-        if self._accept(submit.token, submit.body, min(submit.deadline_ms, patience_ms)):
+        kept_until_ms = max(self._reads.kept_until_ms(submit.cursor), self._now_ms + 1)
+        if self._accept(submit.token, submit.body, min(submit.deadline_ms, kept_until_ms)):
             failure = self._reads.add(submit, self._now_ms)
             if failure is not None:
                 self._complete(submit.token, failure)
@@ -310,7 +310,7 @@ class ClusterClient:
         if read.mode is ReadMode.LINEARIZABLE:
             self._acts_as_primary(link)
         if reply.cursor:
-            self._reads.remember_cursor(reply.cursor, link.address)
+            self._reads.remember_cursor(reply.cursor, link.address, self._now_ms)
         self._complete(read.submit.token, Success(reply, replica, link.connection))
 
     def _on_reject(self, link: Link, reject: Reject) -> None:

@@ -29,6 +29,16 @@ class ClusterClock:
         middle_ns = (sent_tick + self.state.now_tick) * TICK_NS // 2
         self._offsets[replica] = wall_ns - middle_ns
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is more than our own clock to go by: others' clocks, or a time that was given before.
+
+        The first time of all is never ours alone: if our clock were years ahead, all later ones would be as well.
+        """
+        state = self.state
+        known = 1 + sum(1 for replica in state.voters_but_self if replica in self._offsets)
+        return known >= state.quorums.view_change or max(self._last_ns, state.last_timestamp) > 0
+
     def now_ns(self) -> int:
         """The cluster's time in nanoseconds."""
         state = self.state
@@ -40,9 +50,9 @@ class ClusterClock:
             now = min(max(own, middle - CLAMP_NS), middle + CLAMP_NS)
         else:
             # Too few samples to judge our own clock: go on from the last timestamp by elapsed time.
-            # (A cluster without any history starts from our own clock.)
+            assert self.is_set, "a primary waits for other clocks before it gives the first time of all"
             past = max(self._last_ns, state.last_timestamp)
-            now = past + (state.now_tick - self._last_tick) * TICK_NS if past else own
+            now = past + (state.now_tick - self._last_tick) * TICK_NS
         now = max(now, state.last_timestamp + 1)
         self._last_tick, self._last_ns = state.now_tick, now
         return now

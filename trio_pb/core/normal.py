@@ -104,7 +104,7 @@ class Normal:
         state, admission = self.state, self._admission
         if not admission.is_open:
             admission.try_open(self._commit_at_start)
-        while admission.queue and self._has_room():
+        while admission.queue and self._has_room() and self._clock.is_set:
             in_flight = state.log.head - state.commit_max
             if in_flight >= state.limits.pipeline_eager_max and not admission.is_batch_full():
                 break

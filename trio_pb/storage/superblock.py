@@ -83,9 +83,9 @@ class SuperblockFile:
         # written as if new: after a failed flush, what we just read may never have reached the device.
         for index, copy in enumerate(self._found):
             if copy != chosen:
-                yield self._write_copy(index, chosen)
+                yield self._write_copy(index, chosen, is_whole=True)
         yield Flush(SUPERBLOCK_FILE)
-        yield from self._write_phases(chosen)
+        yield from self._write_phases(chosen, is_whole=True)
         # Past a torn newer image as well: its sequence number is never used for another one.
         self._next_sequence = max(copy.sequence for copy in self._found if copy is not None) + 1
 
@@ -99,7 +99,7 @@ class SuperblockFile:
         copy = Copy(self._next_sequence, encode(image))
         self._next_sequence += 1
         self._copy = copy
-        yield from self._write_phases(copy)
+        yield from self._write_phases(copy, is_whole=copy.sequence == 0)
 
     def _read_copies(self) -> Job[list[Copy | None]]:
         found: list[Copy | None] = []
@@ -109,17 +109,17 @@ class SuperblockFile:
             found.append(None if page is None else Copy(page.sequence, page.body))
         return found
 
-    def _write_phases(self, copy: Copy) -> Job[None]:
+    def _write_phases(self, copy: Copy, *, is_whole: bool) -> Job[None]:
         for pair in ((0, 1), (2, 3)):
             for index in pair:
-                yield self._write_copy(index, copy)
+                yield self._write_copy(index, copy, is_whole=is_whole)
             yield Flush(SUPERBLOCK_FILE)
 
-    def _write_copy(self, index: int, copy: Copy) -> Write:
-        # Of later images the pages that they take up: 16 KiB in all, mostly, instead of 64.
-        is_first = copy.sequence == 0
+    def _write_copy(self, index: int, copy: Copy, *, is_whole: bool) -> Write:
+        # All of it once in a boot, to give the file its length and to reach every sector. Later the pages that an
+        # image takes up: 16 KiB in all, mostly, instead of 64.
         data = seal_page(
-            size=COPY_SIZE if is_first else padded(PAGE_HEAD_SIZE + len(copy.image), PAGE_SIZE),
+            size=COPY_SIZE if is_whole else padded(PAGE_HEAD_SIZE + len(copy.image), PAGE_SIZE),
             magic=MAGIC,
             owner=self._incarnation,
             place=index,
