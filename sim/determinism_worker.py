@@ -59,7 +59,11 @@ def _shift_clock(seconds: int) -> None:
 
 def _shift(name: str, by: int) -> None:
     shown: Callable[..., Any] = getattr(time, name)
-    setattr(time, name, lambda *which: shown(*which) + by)
+
+    def shifted(*which: int) -> Any:
+        return shown(*which) + by
+
+    setattr(time, name, shifted)
 
 
 def _let_default_to(name: str, given: int, now: Callable[[], object]) -> None:
