@@ -17,14 +17,19 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
 from sim.choices import Choices
 from sim.experiment import Experiment, experiment_named
-from sim.listening import listen
+from sim.explain.builder import StoryBuilder
+from sim.network import Payload
+from sim.telling import Parts, telling
 from trio_pb.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sim.cluster import SimCluster
 
 __all__ = ["Child", "Difference", "Outcome", "audit"]
 
@@ -138,11 +143,37 @@ def _line(event: str | None) -> str | None:
 # --- In the child -----------------------------------------------------------------------------------
 
 
-def events_of(experiment: Experiment, seed: int, take: Callable[[str], None]) -> None:
+_Take: TypeAlias = Callable[[str], None]  # Takes an event as text.
+
+
+class _Listener:
+    """Hears every event of a run while it happens (`Teller`)."""
+
+    def __init__(self, take: _Take) -> None:
+        self.builder = StoryBuilder("audit")  # Worlds of other kinds tell it what happens.
+        self._take = take
+
+    def parts(self, cluster: SimCluster) -> Parts:
+        """Only ears: the rest is what a cluster is made of anyway."""
+        scheduler = cluster.scheduler
+
+        def traced(event: Sequence[object]) -> None:
+            self._take(repr((scheduler.now, *event)))
+
+        def arrived(source: int, destination: int, payload: Payload) -> None:
+            self._take(repr((scheduler.now, "arrives", source, destination, payload.message, payload.envelope)))
+
+        return Parts(traced=traced, arrived=arrived)
+
+
+def events_of(experiment: Experiment, seed: int, take: _Take) -> None:
     """Run a seed and hand out its events as text, the choices and the end last."""
     choices = Choices(seed)
-    with listen(lambda event: take(repr(event))):
+    listener = _Listener(take)
+    with telling(listener):
         report = experiment.run(choices)
+    for told in listener.builder.events:
+        take(repr(told))
     take(repr(sorted(choices.made.items(), key=repr)))
     end = "no failure" if report.failure is None else f"{report.failure.rule}: {report.failure.text}"
     take(f"{end} after {report.events} events; trace {report.trace_digest:08x}")

@@ -12,7 +12,6 @@ from typing import TypeVar
 from sim.choices import Choices
 from sim.client import SimClient
 from sim.disk import FakeDisk
-from sim.listening import listener
 from sim.network import CLIENT_NODES, Payload
 from sim.oracles import invariants, promises
 from sim.oracles.facts import Facts, violate
@@ -91,7 +90,6 @@ class SimCluster:
         self.events: list[tuple[object, ...]] = []  # The newest, for people.
         self.cluster_id = self._bytes16("cluster")
         self._digest = 0
-        self._listener = listener()
         self._connections: Counter[tuple[int, int]] = Counter()  # Made so far, by client and replica.
         self._replicas_by_address = {address_of(number): number for number in range(shape.replicas)}
         self.network = self._parts.network(
@@ -173,8 +171,6 @@ class SimCluster:
         """Note an event (`World`)."""
         entry = (self.scheduler.now, *event)
         self._digest = zlib.crc32(repr(entry).encode(), self._digest)
-        if self._listener is not None:
-            self._listener(entry)
         if self._parts.traced is not None:
             self._parts.traced(event)
         events = self.events
@@ -286,8 +282,6 @@ class SimCluster:
     def _arrive(self, source: int, destination: int, payload: Payload) -> None:
         message = payload.message
         self._digest = zlib.crc32(b"%d %d %d" % (self.scheduler.now, source, destination), self._digest)
-        if self._listener is not None:
-            self._listener((self.scheduler.now, "arrives", source, destination, message, payload.envelope))
         if self._parts.arrived is not None:
             self._parts.arrived(source, destination, payload)
         if destination >= CLIENT_NODES:

@@ -2,7 +2,8 @@
 
 Replicas agree only if it does, and a simulated cluster cannot tell all: its replicas live in one process, with
 one hash seed and one clock. Here the same log is run through the machine in several processes that differ
-in one thing each. The first request after which a run differs from the first run is named.
+in one thing each. The first request after which a run differs from the first run is named; so is a request that
+the workload itself does not make alike in two processes, and one that ends every run with an exception.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import attrs
 from sim.choices import Choices
 from sim.machines import MachineRuns, load_subject
 from sim.named import load_machine
-from sim.requests import Command, Request
+from sim.requests import Command, Query, Request
 from sim.shape import WorkloadPlan
 from trio_pb import canonical
 from trio_pb.app.parts import PART_PLACES
@@ -49,8 +50,14 @@ class Variant:
 
 
 _Line: TypeAlias = dict[str, Any]  # One line of a worker, as JSON.
+_Log: TypeAlias = list[tuple[int, Request]]  # Who asks, and what.
 
-BASE = Variant(name="first run", hint="")
+BASE = Variant(name="first run", hint="a replica would stop here; a command is refused with RejectedError")
+OTHER_LOG = Variant(
+    name="another hash seed (PYTHONHASHSEED)",
+    hint="the workload may use turn.random only; sorted() makes an order of a set",
+    hash_seed=1,
+)
 
 
 def variants(pythons: Sequence[str] = ()) -> list[Variant]:
@@ -97,14 +104,14 @@ def variants(pythons: Sequence[str] = ()) -> list[Variant]:
 
 @attrs.frozen(kw_only=True)
 class Divergence:
-    """The first request after which two runs of one log differ."""
+    """The first request after which two runs of one log differ, or that raises alike in all of them."""
 
     variant: Variant
     number: int  # Of the request in the log, from 1 on.
     request: Request
     handler: str  # Name of the machine's method.
     client: int
-    what: str  # "answer", "state" or "exception".
+    what: str  # "answer", "state" or "exception"; "request" where two runs of the workload differ.
     first: str  # What the first run had,
     other: str  # and what the other.
 
@@ -113,6 +120,25 @@ class Divergence:
         """All of it, in words."""
         kind = "command" if isinstance(self.request, Command) else "query"
         handler = f" ({self.handler})" if self.handler else ""
+        if self.what == "request":
+            return "\n".join(
+                [
+                    f"The workload is not deterministic: number {self.number} of what it asks differs"
+                    f" with {self.variant.name}:",
+                    f"    first run: {self.first}",
+                    f"    then:      {self.other}",
+                    f"  {self.variant.hint}",
+                ]
+            )
+        if self.first == self.other:
+            return "\n".join(
+                [
+                    f"Every run ends early: {kind} {self.request.code}{handler}, number {self.number} of the log.",
+                    f"  asked by client {self.client}: {show(self.request.body)}",
+                    f"  raises {self.first}",
+                    f"  {self.variant.hint}",
+                ]
+            )
         return "\n".join(
             [
                 f"Not deterministic: {kind} {self.request.code}{handler}, number {self.number} of the log.",
@@ -137,12 +163,12 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}... ({len(text)} characters)"
 
 
-def make_log(runs: MachineRuns, requests: int = REQUESTS, seed: int = 1) -> list[tuple[int, Request]]:
+def make_log(runs: MachineRuns, requests: int = REQUESTS, seed: int = 1) -> _Log:
     """Return what the clients of a workload ask one after the other, with the number of who asks."""
     subject = load_subject(runs.machine, runs.workload)
     askers = [subject.asker(client, WorkloadPlan()) for client in range(CLIENTS)]
     choices = Choices(seed)
-    log: list[tuple[int, Request]] = []
+    log: _Log = []
     for number in range(requests):
         client = choices.bits(("log client", number)) % CLIENTS
         log.append((client, askers[client].request(choices.bits(("log request", number)))))
@@ -152,22 +178,43 @@ def make_log(runs: MachineRuns, requests: int = REQUESTS, seed: int = 1) -> list
 def check_determinism(
     runs: MachineRuns, pythons: Sequence[str] = (), requests: int = REQUESTS, seed: int = 1
 ) -> Divergence | None:
-    """Run one log in all variants; return the first difference.
+    """Run one log in all variants; return the first difference, else the request that raises in every run.
 
     Raises:
-        ConfigError: another Python does not run it.
+        ConfigError: another Python does not run it, or it takes too long.
     """
-    log = make_log(runs, requests, seed)
+    log, other_log = (_make_log_in_child(runs, requests, seed, variant) for variant in (BASE, OTHER_LOG))
+    for number, (asked, other_asked) in enumerate(zip(log, other_log, strict=True)):
+        if asked != other_asked:
+            shown, other_shown = (show_request(request) for _, request in (asked, other_asked))
+            return _divergence(runs.machine, asked, OTHER_LOG, number, ("request", shown, other_shown))
     first = list(_lines(_run(runs.machine, log, BASE)))
     for variant in variants(pythons):
         other = list(_lines(_run(runs.machine, log, variant)))
         for number, (line, other_line) in enumerate(zip(first, other, strict=False)):
             if line != other_line:
-                return _divergence(runs.machine, log[number], variant, number, (line, other_line))
+                return _divergence(runs.machine, log[number], variant, number, _difference(line, other_line))
+    if first and "raised" in first[-1]:
+        raised = _short(first[-1]["raised"])
+        return _divergence(runs.machine, log[len(first) - 1], BASE, len(first) - 1, ("exception", raised, raised))
     return None
 
 
-def _run(machine: str, log: list[tuple[int, Request]], variant: Variant) -> str:
+def show_request(request: Request) -> str:
+    """Show a request as who reads about it would write it."""
+    kind = "command" if isinstance(request, Command) else "query"
+    return f"{kind} {request.code} {show(request.body)}"
+
+
+def _make_log_in_child(runs: MachineRuns, requests: int, seed: int, variant: Variant) -> _Log:
+    task = {"clock_shift_s": 0, "make_log": [runs.machine, runs.workload, runs.profile, requests, seed]}
+    return [
+        (client, (Command if kind == "command" else Query)(code, bytes.fromhex(body)))
+        for client, kind, code, body in map(json.loads, _child(runs.machine, task, variant).splitlines())
+    ]
+
+
+def _run(machine: str, log: _Log, variant: Variant) -> str:
     task = {
         "machine": machine,
         "clock_shift_s": variant.clock_shift_s,
@@ -183,6 +230,11 @@ def _run(machine: str, log: list[tuple[int, Request]], variant: Variant) -> str:
             for client, request in log
         ],
     }
+    return _child(machine, task, variant)
+
+
+def _child(machine: str, task: dict[str, Any], variant: Variant) -> str:
+    """Let a worker do a task; return its lines."""
     python = variant.python or sys.executable
     try:
         done = subprocess.run(
@@ -196,6 +248,10 @@ def _run(machine: str, log: list[tuple[int, Request]], variant: Variant) -> str:
         )
     except OSError as error:
         raise ConfigError(f"--python {python}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(
+            f"{machine} does not get through one log in {TIMEOUT_S} s ({variant.name}); does it wait, or never end?"
+        ) from error
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         raise ConfigError(f"{python} does not run {machine}: {lines[-1] if lines else done.returncode}")
@@ -215,10 +271,10 @@ def _lines(output: str) -> Iterator[_Line]:
 
 
 def _divergence(
-    machine: str, asked: tuple[int, Request], variant: Variant, number: int, lines: tuple[_Line, _Line]
+    machine: str, asked: tuple[int, Request], variant: Variant, number: int, difference: tuple[str, str, str]
 ) -> Divergence:
     client, request = asked
-    what, first, other = _difference(*lines)
+    what, first, other = difference
     return Divergence(
         variant=variant,
         number=number + 1,

@@ -1,17 +1,19 @@
 """One run of a log through a machine, in a process of its own; `sim.determinism` compares such runs.
 
 A task comes as one JSON object on stdin. For each request one line goes to stdout: what was answered, or
-raised, and the state after it. Nothing of the machine is imported before the clock is set.
+raised, and the state after it. Nothing of the machine is imported before the clock is set. A task can also be
+to make such a log: one line for each request. What the machine prints goes to stderr.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from trio_pb.app.machine import StateMachine
@@ -26,10 +28,14 @@ CHUNKS_BYTES_MAX = 16 * 1024  # A larger state is told by its digest only.
 
 
 def _shift_clock(seconds: int) -> None:
-    """Let every clock of the standard library that code can ask by name show another time."""
-    for name, scale in (("time", 1), ("monotonic", 1), ("perf_counter", 1)):
-        _shift(name, seconds * scale)
+    """Let what code asks for the time by name show another one: the clocks of `time`, and of `datetime`."""
+    for name in ("time", "monotonic", "perf_counter", "clock_gettime"):
+        _shift(name, seconds)
         _shift(f"{name}_ns", seconds * 1_000_000_000)
+    for name in ("localtime", "gmtime", "ctime"):
+        _let_default_to(name, 0, lambda: time.time())  # The shifted one.
+    _let_default_to("asctime", 0, lambda: time.localtime())
+    _let_default_to("strftime", 1, lambda: time.localtime())
     delta = datetime.timedelta(seconds=seconds)
     true = datetime.datetime
 
@@ -52,8 +58,31 @@ def _shift_clock(seconds: int) -> None:
 
 
 def _shift(name: str, by: int) -> None:
-    shown: Callable[[], Any] = getattr(time, name)
-    setattr(time, name, lambda: shown() + by)
+    shown: Callable[..., Any] = getattr(time, name)
+
+    def shifted(*which: int) -> Any:
+        return shown(*which) + by
+
+    setattr(time, name, shifted)
+
+
+def _let_default_to(name: str, given: int, now: Callable[[], object]) -> None:
+    """Let a function whose argument number `given` is by default the present time ask `now` for it."""
+    shown: Callable[..., Any] = getattr(time, name)
+
+    def shifted(*arguments: object) -> object:
+        rest = arguments[given:]
+        return shown(*arguments[:given], now() if rest in ((), (None,)) else rest[0])
+
+    setattr(time, name, shifted)
+
+
+def _take_stdout() -> TextIO:
+    """Return what stdout was; whatever else is written there goes to stderr from now on."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return lines
 
 
 class _Noise:
@@ -75,6 +104,24 @@ def _main() -> None:
     task: dict[str, Any] = json.load(sys.stdin)
     if task["clock_shift_s"]:
         _shift_clock(task["clock_shift_s"])
+    with _take_stdout() as lines:
+        if "make_log" in task:
+            _make_log(lines, *task["make_log"])
+        else:
+            _run_log(task, lines)
+
+
+def _make_log(lines: TextIO, machine: str, workload: str, profile: str, requests: int, seed: int) -> None:
+    from sim.determinism import make_log
+    from sim.machines import MachineRuns
+    from sim.requests import Command
+
+    for client, request in make_log(MachineRuns(machine, workload, profile), requests, seed):
+        kind = "command" if isinstance(request, Command) else "query"
+        print(json.dumps([client, kind, request.code, request.body.hex()]), file=lines)
+
+
+def _run_log(task: dict[str, Any], lines: TextIO) -> None:
     from sim.named import load_machine
 
     make = load_machine(task["machine"])
@@ -103,7 +150,7 @@ def _main() -> None:
         chunks = _chunks(machine)
         if sum(len(data) for _, data in chunks) <= CHUNKS_BYTES_MAX:
             line["chunks"] = [[place, data.hex()] for place, data in chunks]
-        print(json.dumps(line))
+        print(json.dumps(line), file=lines)
         if "raised" in line:
             return  # The replica would stop here.
 

@@ -6,6 +6,8 @@ a frozen class here or in a room of its own, and a line in `KINDS`, which brings
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
@@ -19,7 +21,16 @@ from sim.profiles import DEFAULT_PROFILE, PROFILES
 from sim.run import RunReport, run_shape
 from trio_pb.errors import ConfigError
 
-__all__ = ["DEFAULT_EXPERIMENT", "KINDS", "Experiment", "Swarm", "experiment_named", "replay_command", "run_seed"]
+__all__ = [
+    "DEFAULT_EXPERIMENT",
+    "KINDS",
+    "Experiment",
+    "Swarm",
+    "experiment_named",
+    "replay_command",
+    "run_seed",
+    "slug",
+]
 
 
 class Experiment(Protocol):
@@ -95,4 +106,9 @@ def run_seed(seed: int, experiment: Experiment = DEFAULT_EXPERIMENT) -> RunRepor
 
 def replay_command(experiment: Experiment, seed: int) -> str:
     """The command that runs one seed again."""
-    return " ".join(["trio-pb sim run --seeds 1 --first-seed", str(seed), *experiment.arguments])
+    return shlex.join(["trio-pb", "sim", "run", "--seeds", "1", "--first-seed", str(seed), *experiment.arguments])
+
+
+def slug(experiment: Experiment) -> str:
+    """Its name as a part of file names, whatever paths and colons it has: `machine-all-my-module-MyMachine`."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", experiment.name).strip("-")

@@ -8,6 +8,7 @@ function that is told whose turn it is and returns a Command or a Query, or a Hy
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -116,7 +117,10 @@ class MachineRuns:
     @classmethod
     def named(cls, rest: str) -> MachineRuns:
         """Return the experiment of a name without its first word."""
-        words = rest.split(" ")
+        try:
+            words = shlex.split(rest)
+        except ValueError:  # A quotation without an end.
+            words = []
         if len(words) != 3:
             raise ConfigError(f"{rest!r}: not a profile, a machine and a workload")
         profile, machine, workload = words
@@ -124,8 +128,8 @@ class MachineRuns:
 
     @property
     def name(self) -> str:
-        """`machine all my.module:MyMachine -`."""
-        return f"machine {self.profile} {self.machine} {self.workload or '-'}"
+        """`machine all my.module:MyMachine -`; a path with blanks is quoted as for a shell."""
+        return shlex.join(["machine", self.profile, self.machine, self.workload or "-"])
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections import Counter
 from collections.abc import Callable
 
@@ -13,6 +11,7 @@ from sim.choices import Choices
 from sim.cluster import SimCluster
 from sim.cores import choose_core
 from sim.faults import FaultInjector
+from sim.frames import telling_frames
 from sim.oracles.facts import Violation
 from sim.oracles.linearizability import check_linearizability
 from sim.oracles.liveness import (
@@ -43,7 +42,7 @@ class Failure:
 
     rule: str  # INV-n, the name of an oracle, or the class of an unexpected exception.
     text: str
-    where: str  # "file:function" of our code, the innermost first.
+    where: str  # "file:function" of our code and the user's, the innermost first.
     story: str  # The last events before it.
 
     @property
@@ -189,10 +188,7 @@ def _demand_progress(cluster: SimCluster, is_done: Callable[[], bool], replicas:
 
 
 def _failure(cluster: SimCluster, error: BaseException, rule: str) -> Failure:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "trio_pb" in frame.filename or f"{os.sep}sim{os.sep}" in frame.filename]
-    names = [(os.path.basename(frame.filename), frame.name) for frame in reversed(ours)]
-    telling = [f"{file}:{name}" for file, name in names if name != "violate" and file != "watch.py"]
+    telling = [f"{file}:{name}" for file, name in telling_frames(error) if name != "violate" and file != "watch.py"]
     where = " < ".join(telling[:FRAMES])
     events = [" ".join(map(str, event)) for event in cluster.events[-40:]]
     return Failure(rule, str(error).removeprefix(f"{rule}: "), where, "\n".join(events))

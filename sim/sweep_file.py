@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 import zlib
 from collections import Counter
@@ -13,8 +12,9 @@ from typing import Any
 
 import attrs
 
-from sim.experiment import Experiment
+from sim.experiment import Experiment, slug
 from sim.farm import Cause, SweepReport
+from sim.machines import MachineRuns
 from sim.run import Failure
 from trio_pb.core.marks import Mark
 
@@ -28,8 +28,9 @@ class SweepFile:
     """The file of one sweep: of these seeds, of this experiment, under this code."""
 
     def __init__(self, folder: Path, experiment: Experiment, first_seed: int, seeds: int) -> None:
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", experiment.name)
-        self.path = folder / f"sweep-{slug}-{first_seed}-{seeds}.json"
+        self.path = folder / f"sweep-{slug(experiment)}-{first_seed}-{seeds}.json"
+        # What somebody's machine rests on is not known here, so neither is whether it changed.
+        self.is_resumable = not isinstance(experiment, MachineRuns)
         self._experiment = experiment
         self._what = {
             "format": FORMAT,
@@ -40,7 +41,9 @@ class SweepFile:
         self._written = time.monotonic()
 
     def load(self) -> SweepReport | None:
-        """What was found so far; None when nothing was, or by other code."""
+        """What was found so far; None when nothing was, or by code that is, or may be, another."""
+        if not self.is_resumable:
+            return None
         try:
             fields: Any = json.loads(self.path.read_bytes())  # Ours, or taken for nothing.
             if any(fields[name] != value for name, value in self._what.items()):

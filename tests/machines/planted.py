@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -130,6 +131,16 @@ class Fragile(Tags):
         return 1 // (word != "eel")
 
 
+class Chatty(Tags):
+    """Prints."""
+
+    def answer(self, word: str, timestamp: int) -> canonical.Value:
+        """What is right."""
+        print("put", word)
+        os.write(1, b"put\n")
+        return super().answer(word, timestamp)
+
+
 class SetInState(Tags):
     """Its state has the words in the order of a set."""
 
@@ -146,3 +157,8 @@ def workload(turn: Turn) -> Request:
     if kind == 1:
         return Query(LIST, b"", here=True)
     return Command(PUT, turn.random.choice(WORDS).encode())
+
+
+def workload_of_a_set(turn: Turn) -> Request:
+    """Words in the order of a set."""
+    return Command(PUT, turn.random.choice(list(set(WORDS))).encode())

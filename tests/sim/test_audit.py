@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sim.audit import Child, audit
-from sim.experiment import Swarm
+from sim.audit import Child, audit, events_of
+from sim.experiment import Experiment, Swarm
+from sim.naive.experiment import NaiveScript
 from trio_pb.errors import ConfigError
 
 CHILDREN = [Child(sys.executable, 1), Child(sys.executable, 2)]
@@ -53,6 +54,14 @@ def test_first_difference_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert difference.other_event is not None
     assert difference.one_event != difference.other_event
     assert "arrives" in difference.one_event + difference.other_event
+
+
+@pytest.mark.parametrize("experiment", [Swarm(), NaiveScript("one-behind", noisy=True)], ids=["ours", "naive"])
+def test_every_kind_of_world_is_heard(experiment: Experiment) -> None:
+    """Event by event, not only by its choices and its end."""
+    heard: list[str] = []
+    events_of(experiment, 1, heard.append)
+    assert len(heard) > 20
 
 
 def test_python_without_the_requirements(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from sim import determinism
 from sim.determinism import Divergence, check_determinism
 from sim.machines import MachineRuns
 from trio_pb.app.machine import encode_value
@@ -53,9 +55,60 @@ def test_a_state_that_differs_is_shown_by_its_part() -> None:
     assert sorted(found.first) == sorted(found.other)
 
 
-def test_what_a_machine_raises_ends_the_log_for_all() -> None:
-    """A mistake that is the same everywhere is no matter of determinism: the simulator finds it."""
-    assert _check("Fragile") is None
+def test_what_a_machine_raises_in_every_run_is_told() -> None:
+    """The log ends there for all of them, so nothing is known of what comes after."""
+    found = _check("Fragile")
+    assert found is not None
+    assert (found.handler, found.what, found.request.body) == ("put", "exception", b"eel")
+    assert "  raises ZeroDivisionError: " in found.text
+
+
+def test_what_a_machine_prints_is_no_answer() -> None:
+    """It may say what it likes, by any way to stdout."""
+    assert _check("Chatty") is None
+
+
+def test_a_machine_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says so."""
+    monkeypatch.setattr(determinism, "TIMEOUT_S", 0.001)
+    with pytest.raises(ConfigError, match=r"Tags does not get through one log in 0\.001 s"):
+        _check("Tags")
+
+
+def test_a_workload_that_differs_is_named() -> None:
+    """Two processes make the log, and its first request that is not the same is shown."""
+    runs = MachineRuns(f"{PLANTED}:Tags", f"{PLANTED}:workload_of_a_set")
+    found = check_determinism(runs, requests=REQUESTS)
+    assert found is not None
+    assert (found.what, found.variant.name) == ("request", "another hash seed (PYTHONHASHSEED)")
+    assert found.text.startswith("The workload is not deterministic: number ")
+    assert found.first.startswith("command 2 b'")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "time.time()",
+        "time.clock_gettime(time.CLOCK_REALTIME)",
+        "time.mktime(time.localtime())",
+        "calendar.timegm(time.gmtime(None))",
+        "time.mktime(time.strptime(time.ctime()))",
+        "time.mktime(time.strptime(time.asctime()))",
+        "float(time.strftime('%s'))",
+        "datetime.datetime.now().timestamp()",
+        "time.mktime(datetime.date.today().timetuple())",
+    ],
+)
+def test_every_way_to_ask_for_the_time_is_shifted(asked: str) -> None:
+    """By ten days; what is told a time says that one."""
+    code = (
+        "import calendar, datetime, time; from sim.determinism_worker import _shift_clock; before = time.time();"
+        f"_shift_clock(864_000); print({asked} - before, time.gmtime(0).tm_year, time.strftime('%Y', time.gmtime(0)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    shift, *years = done.stdout.split()
+    assert 9 * 86_400 < float(shift) < 11 * 86_400
+    assert years == ["1970", "1970"]
 
 
 def test_a_python_that_does_not_run_it() -> None:

@@ -13,6 +13,7 @@ from sim import sweep_file
 from sim.choices import Choices
 from sim.experiment import Swarm
 from sim.farm import SweepReport, sweep
+from sim.machines import MachineRuns
 from sim.run import Failure, RunReport
 from sim.sweep_file import SweepFile
 from trio_pb.core.marks import Mark
@@ -110,6 +111,15 @@ def test_results_of_others_are_not_taken(tmp_path: Path, monkeypatch: pytest.Mon
     file.path.write_text(whole)
     monkeypatch.setattr(sweep_file, "_code_digest", lambda: 1)
     assert SweepFile(tmp_path, Dice(), FIRST, 120).load() is None
+
+
+def test_a_sweep_of_somebodys_machine_begins_anew(tmp_path: Path) -> None:
+    """Its file may have changed, and what that imports; the sweep does not know."""
+    runs = MachineRuns("examples.counter:Counter")
+    file = SweepFile(tmp_path, runs, FIRST, 120)
+    file.save(SweepReport(FIRST, runs, seeds=30))
+    assert file.path.name == f"sweep-machine-all-examples-counter-Counter-{FIRST}-120.json"
+    assert file.load() is None
 
 
 def test_file_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from random import Random
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from examples import counter
 from sim.choices import Choices
-from sim.experiment import experiment_named, replay_command, run_seed
+from sim.experiment import experiment_named, replay_command, run_seed, slug
 from sim.machines import MachineRuns, MachineSubject, run_machine, workload_of
 from sim.requests import Command, Query, Turn
 from trio_pb import canonical
@@ -121,3 +122,17 @@ def test_a_locks_fencing_token_rises() -> None:
         decode_result(machine.apply(op, op, [(0, client, code, door)])[0]) for op, (code, client) in enumerate(steps, 1)
     ]
     assert results == [1, 0, 2, 2, 3]
+
+
+def test_a_path_with_blanks_comes_back_from_its_name(tmp_path: Path) -> None:
+    """A recording names it, and so does the command that runs a seed again; files are named without its signs."""
+    folder = tmp_path / "my machines"
+    folder.mkdir()
+    file = folder / "boom.py"
+    file.write_text("from examples.counter import Counter, workload\n", encoding="utf-8")
+    runs = MachineRuns(f"{file}:Counter")
+    assert experiment_named(runs.name) == runs
+    assert shlex.split(replay_command(runs, 1))[-1] == runs.machine
+    assert not set(slug(runs)) & set(" :/'.")
+    with pytest.raises(ConfigError, match="not a profile, a machine and a workload"):
+        experiment_named("machine all 'my machine")

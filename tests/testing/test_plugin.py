@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_a_failure_says_how_to_see_it_again(project: pytest.Pytester) -> None:
         [
             "*seed 1: ZeroDivisionError: *",
             "*replay: trio-pb sim run --seeds 1 --first-seed 1 *planted.py:Fragile",
-            "*replay: pytest 'test_machines.py::test_bad?seed1?'",
+            "*replay: pytest 'test_machines.py::test_bad?seed1?' --sim-first-seed 1 --sim-seeds 1",
             "*Not deterministic: command 2 (put), number *",
             "*other processes cannot import it; give it a name at the top of its module*",
         ]
@@ -109,6 +110,24 @@ def test_a_mark_that_makes_no_sense(project: pytest.Pytester) -> None:
     """The error names what the mark takes."""
     result = _run(project, TESTS.replace("first_seed=3", "start=3"))
     result.stdout.fnmatch_lines(["*@pytest.mark.sim takes first_seed, profile, seeds*"])
+    assert result.ret != 0
+
+
+def test_the_printed_command_runs_the_seed(project: pytest.Pytester) -> None:
+    """Also where the seed is of the command line, not of the mark."""
+    result = _run(project, BAD, "-k", "test_bad", "--sim-first-seed", "700")
+    (line,) = (line for line in result.outlines if "replay: pytest" in line)
+    _, *words = shlex.split(line.partition("replay: ")[2])
+    again = project.runpytest_subprocess("-p", "trio_pb.testing.plugin", *words)
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["*seed 700: ZeroDivisionError: *"])
+
+
+@pytest.mark.parametrize(("mark", "words"), [("seeds=0", ()), ("seeds=2", ("--sim-seeds", "0"))])
+def test_no_seeds_at_all_are_refused(project: pytest.Pytester, mark: str, words: tuple[str, ...]) -> None:
+    """A test that runs nothing would be green."""
+    result = _run(project, TESTS.replace("seeds=2", mark), "-k", "test_good", *words)
+    result.stdout.fnmatch_lines(["*test_good: 0 seeds: it takes 1 or more*"])
     assert result.ret != 0
 
 

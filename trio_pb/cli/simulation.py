@@ -63,7 +63,8 @@ def run(
     its seed alone. Exit code 1 if a seed failed. Failures that seem to have one cause are told once, and the
     first of them is recorded in a file for `trio-pb sim replay` and `trio-pb sim shrink`.
 
-    A sweep that is interrupted goes on where it was when the same command is given again.
+    A sweep that is interrupted goes on where it was when the same command is given again; one of a MACHINE, whose
+    code may have changed meanwhile, begins anew.
 
     With --scenario there is no seed: one named play is performed, and told sentence by sentence; `all` performs
     all of them. Exit code 1 if it fails.
@@ -150,9 +151,8 @@ def _sweep(
             bar.stop()
             if report.seeds:
                 file.save(report)
-                errors().print(
-                    f"interrupted after {report.seeds} of {seeds} seeds; the same command goes on from there"
-                )
+                goes_on = "; the same command goes on from there" if file.is_resumable else f" ({file.path})"
+                errors().print(f"interrupted after {report.seeds} of {seeds} seeds{goes_on}")
             raise
     file.remove()
     return report

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from textwrap import fill
 
+from sim.experiment import slug
 from sim.farm import Cause, SweepReport
 from sim.recording import SUFFIX, record
 from trio_pb import __version__
@@ -32,7 +33,7 @@ def record_causes(report: SweepReport, folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for signature, cause in report.causes.items():
         recording = record(__version__, report.experiment, cause.seeds[0])
-        path = folder / f"{report.experiment.name.replace(' ', '-')}-{cause.seeds[0]}{SUFFIX}"
+        path = folder / f"{slug(report.experiment)}-{cause.seeds[0]}{SUFFIX}"
         recording.write(path)
         files[signature] = path
     return files

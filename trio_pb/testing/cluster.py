@@ -53,7 +53,9 @@ class SimulatedCluster:
         if name is not None and workload_name is not None:
             replays.append(replay_command(MachineRuns(name, workload_name, self.profile), self.seed))
         if self._test:
-            replays.append(shlex.join(["pytest", self._test]))
+            # The options make the test of this seed, whatever its mark says of seeds.
+            seed = ["--sim-first-seed", str(self.seed), "--sim-seeds", "1"]
+            replays.append(shlex.join(["pytest", self._test, *seed]))
         raise AssertionError(
             f"seed {self.seed}: {report.failure.rule}: {report.failure.text}\n"
             f"at {report.failure.where}\n{report.failure.story}\n"

@@ -45,7 +45,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     told = dict(mark.kwargs) if mark is not None else {}
     if (mark is not None and mark.args) or told.keys() - OPTIONS:
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: @pytest.mark.sim takes {', '.join(sorted(OPTIONS))}")
-    seeds = metafunc.config.getoption("--sim-seeds") or told.get("seeds", SEEDS)
+    seeds = metafunc.config.getoption("--sim-seeds")
+    seeds = told.get("seeds", SEEDS) if seeds is None else seeds
+    if not isinstance(seeds, int) or seeds < 1:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {seeds!r} seeds: it takes 1 or more")
     first = metafunc.config.getoption("--sim-first-seed")
     first = told.get("first_seed", 1) if first is None else first
     metafunc.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from time import process_time
@@ -13,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from sim.choices import Choices, Key
+from sim.frames import telling_frames
 from sim.oracles.facts import Violation, violate
 from sim.oracles.linearizability import check_linearizability
 from sim.oracles.op_order import check_history
@@ -261,7 +260,5 @@ def _counter(cluster: MemoryCluster, name: str) -> list[int]:
 def _failure(cluster: MemoryCluster, error: BaseException) -> Failure:
     error = first_leaf(error)
     rule = error.rule if isinstance(error, Violation) else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "trio_pb" in frame.filename or f"{os.sep}sim{os.sep}" in frame.filename]
-    where = ", ".join(f"{os.path.basename(frame.filename)}:{frame.name}" for frame in ours[-2:])
+    where = ", ".join(f"{file}:{name}" for file, name in reversed(telling_frames(error)[:2]))
     return Failure(rule, str(error), where, "\n".join(" ".join(map(str, event)) for event in cluster.events[-40:]))
