@@ -30,15 +30,19 @@ class Repaired:
         self._rounds = {replica.number: _rounds_of(replica) for replica in replicas}
         # Where nothing decayed the first round that finds anything is a violation by itself.
         self._damaged = [replica for replica in replicas if facts.disks[replica.number].is_damaged]
+        self._look_after = REPAIR_ROUNDS  # Rounds before the disks are looked at, which costs more than to ask.
 
     def is_done(self) -> bool:
         """Whether every disk was read again, and everybody believes to be whole."""
-        if any(_rounds_of(it) < self._rounds[it.number] + REPAIR_ROUNDS for it in self._damaged):
+        if any(_rounds_of(it) < self._rounds[it.number] + self._look_after for it in self._damaged):
             return False
         if any(wounds_of(replica) for replica in self._replicas):
             return False
         # What is damaged a replica forgets between two rounds, and is told anew: so the disks have the last word.
-        return not any(self._found_on(replica) for replica in self._damaged)
+        if any(self._found_on(replica) for replica in self._damaged):
+            self._look_after *= 2
+            return False
+        return True
 
     def demand(self) -> None:
         """All is well, and the disks say so too.
