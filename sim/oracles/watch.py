@@ -82,7 +82,8 @@ class Watch:
     def start(self, replica: int, start: Start, durable: Scan) -> None:
         """A replica opened its storage; `durable` is the part of its scan that a power cut now would leave."""
         disk = self.facts.disks[replica]
-        if max(start.superblock.checkpoint.op, start.checkpoint.op if start.checkpoint else 0) <= disk.flipped_op:
+        # What it loaded counts: its own newest may be damaged, and an older one loads instead.
+        if (start.checkpoint.op if start.checkpoint else 0) <= disk.flipped_op:
             disk.is_flipped = False  # It loaded a state of before.
         for hook in self._start:
             hook(replica, start)
