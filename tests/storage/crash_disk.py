@@ -58,6 +58,7 @@ class CrashDisk:
         self.fail_flush_at: int | None = None  # This step, a flush, fails.
         self.growths = 0  # Steps that needed room, so far.
         self.full_from: int | None = None  # There is room for this many such steps.
+        self._unlike: set[str] = set()  # Files whose cache shows what the device never got.
 
     def copy(self) -> CrashDisk:
         """Return the same disk with the same cache, to try another fate on; also a restart of the process."""
@@ -65,6 +66,7 @@ class CrashDisk:
         other.device = {name: bytearray(data) for name, data in self.device.items()}
         other.cache = {name: bytearray(data) for name, data in self.cache.items()}
         other.unflushed = list(self.unflushed)
+        other._unlike = set(self._unlike)
         return other
 
     def after_power_cut(self, survives: Survival) -> CrashDisk:
@@ -84,6 +86,16 @@ class CrashDisk:
         other.cache = {name: bytearray(data) for name, data in other.device.items()}
         return other
 
+    def files(self, folder: str) -> list[str]:
+        """Paths of the files in `folder`."""
+        return sorted(name for name in self.cache if name.startswith(f"{folder}/"))
+
+    def lose_files(self, folder: str, *, but: str = "") -> None:
+        """All files in `folder` vanish, except one."""
+        for name in self.files(folder):
+            if name != but:
+                self._forget(name)
+
     def do(self, step: Step) -> object:
         """Carry out `step`, unless the power goes."""
         number = len(self.steps)
@@ -100,6 +112,7 @@ class CrashDisk:
             self.growths += 1
         if isinstance(step, Flush) and number == self.fail_flush_at:
             self.unflushed = [write for write in self.unflushed if write.file != step.file]
+            self._unlike.add(step.file)
             raise StorageError(f"{step.file}: flush failed")
         return self._carry_out(step)
 
@@ -123,8 +136,9 @@ class CrashDisk:
                     if write.file == file:
                         put(self.device.setdefault(file, bytearray()), write.offset, write.data)
                 self.unflushed = [write for write in self.unflushed if write.file != file]
-            case Read(file, offset, size):
-                return bytes(self.cache.get(file, b"")[offset : offset + size])
+            case Read(file, offset, size, is_from_device):
+                files = self.device if is_from_device and file in self._unlike else self.cache
+                return bytes(files.get(file, b"")[offset : offset + size])
             case Allocate(file, size):
                 self._forget(file)
                 self.device[file] = bytearray(size)

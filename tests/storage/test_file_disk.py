@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.storage.fixtures import CLUSTER, INCARNATION, SEGMENT_SIZE, append, chain, opened
-from trio_pb.core.ports import WalDone
+from tests.storage.fixtures import CLUSTER, INCARNATION, SEGMENT_SIZE, append, chain, image, opened, proof_for
+from trio_pb.core.ports import Scrub, Scrubbed, SuperblockDone, SuperblockWrite, WalAppend, WalDone
 from trio_pb.driver import file_disk
 from trio_pb.driver.file_disk import DESCRIPTORS_MAX, LOCK_FILE, FileDisk
 from trio_pb.errors import DataDirectoryError, DiskFullError, StorageError
@@ -43,6 +44,43 @@ def test_store_on_real_files(tmp_path: Path) -> None:
         assert [record.op for record in start.scan.records] == list(range(1, 21))
         assert start.scan.proof is not None
         assert start.scan.proof.acked == 20
+
+
+def test_files_that_vanish_under_a_running_replica_are_missed_and_made_anew(tmp_path: Path) -> None:
+    """A descriptor goes on to read and write what nobody will ever find again: scrubbing looks at the names."""
+    directory = tmp_path / "data"
+    prepares = chain(3)
+    with FileDisk(directory, create=True) as disk:
+        run(
+            disk,
+            format_directory(
+                cluster=CLUSTER, replica=0, incarnation=INCARNATION, voters=(0,), segment_size=SEGMENT_SIZE
+            ),
+        )
+        store, _ = opened(disk)
+        for prepare in prepares:
+            store.put(append(prepare))
+            job = store.take()
+            assert job is not None
+            run(disk, job)
+        shutil.rmtree(directory / "log")
+        (directory / "proofs").unlink()
+        (directory / "superblock").rename(directory / "old")
+        store.put(Scrub())
+        job = store.take()
+        assert job is not None
+        [found] = run(disk, job)
+        assert found == Scrubbed(records=tuple(it.id for it in prepares), proofs=True, superblock=True)
+        store.put(SuperblockWrite(1, image(1)))
+        store.put(WalAppend(4, tuple(prepares), proof_for(chain(1, after=prepares[-1])[0])))
+        job = store.take()
+        assert job is not None
+        assert run(disk, job) == (WalDone(4), SuperblockDone(1))
+    with FileDisk(directory) as disk:
+        _, start = opened(disk)
+        assert start.superblock.view == 1
+        assert [record.op for record in start.scan.records] == [1, 2, 3]
+        assert start.scan.proof is not None
 
 
 def test_steps_do_what_they_say(tmp_path: Path) -> None:

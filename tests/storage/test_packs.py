@@ -167,6 +167,30 @@ def test_copy_of_the_latest_batch_is_the_one_that_counts() -> None:
         run(disk, first.write(named(chunk(1))))
 
 
+def test_batch_that_no_room_is_left_to_write_again_counts_only_as_far_as_the_device_has_it() -> None:
+    """Its flush failed and the disk is full: what only the cache shows is no chunk of ours (T-12)."""
+    disk = CrashDisk()
+    writer = PackWriter(Packs(INCARNATION, 1 << 20))
+    kept, doubtful = named(chunk(1)), named(chunk(2), chunk(3))
+    run(disk, writer.write(kept))
+    disk.fail_flush_at = len(disk.steps) + 1
+    with pytest.raises(StorageError):
+        run(disk, writer.write(doubtful))
+    disk = disk.copy()
+    disk.full_from = 0
+    packs = reopened(disk)
+    assert [digest in packs for digest, _ in kept + doubtful] == [True, False, False]
+    # A process that died between writing and flushing: the flush of the next one is enough.
+    disk = CrashDisk()
+    writer = PackWriter(Packs(INCARNATION, 1 << 20))
+    assert disk.run_until_cut(writer.write(doubtful), 1) is None
+    disk = disk.copy()
+    disk.full_from = 0
+    packs = reopened(disk)
+    again = reopened(disk.after_power_cut(lambda _: False))
+    assert all(digest in packs and digest in again for digest, _ in doubtful)
+
+
 def test_second_failure_while_the_newest_batch_is_written_again() -> None:
     """Its flush failed, and the next process died halfway through writing it again: the third still doubts it all."""
     disk = CrashDisk()

@@ -21,8 +21,8 @@ from trio_pb.core.ports import (
     WalReadDone,
 )
 from trio_pb.storage import scrub
-from trio_pb.storage.disk import Read, Remove, Step, Write, run
-from trio_pb.storage.journal import Segment
+from trio_pb.storage.disk import ListFiles, Read, Remove, Step, Write, run
+from trio_pb.storage.journal import LOG_FOLDER, Segment
 from trio_pb.storage.packs import Pack, encode_record, read_record
 from trio_pb.storage.page import PAGE_HEAD_SIZE
 from trio_pb.storage.proofs import COPY_DISTANCE, PROOFS_FILE
@@ -68,7 +68,7 @@ def test_healthy_disk_is_all_well() -> None:
     host.disk.steps.clear()
     assert scrub_round(host) == ALL_WELL
     assert scrub_round(host) == ALL_WELL
-    assert all(isinstance(step, Read) for step in host.disk.steps)
+    assert all(isinstance(step, Read | ListFiles) for step in host.disk.steps)
     assert Host(host.disk).put(Scrub()) == [Scrubbed()]
 
 
@@ -118,6 +118,39 @@ def test_rot_in_a_record_with_a_newer_copy_costs_nothing() -> None:
     host.put(WalAppend(99, (PREPARES[4],), None))
     host.disk.cache[Segment(1, 1).file][4 * 4096 + 600] ^= 1
     assert scrub_round(host) == ALL_WELL
+
+
+def test_log_that_vanishes_while_it_runs() -> None:
+    """Its records are told, and a proof is asked for even if nothing is missing: it begins a new log."""
+    host, _ = busy_host()
+    host.disk.lose_files(LOG_FOLDER)
+    lost = scrub_round(host)
+    assert lost == Scrubbed(records=tuple(prepare.id for prepare in PREPARES), proofs=True, is_round_done=True)
+    assert not Host(host.disk.copy()).start.scan.has_log
+    assert scrub_round(host) == Scrubbed(proofs=True, is_round_done=True)
+    host.put(WalAppend(99, (), proof_for(chain(1, after=PREPARES[-1])[0])))
+    assert scrub_round(host) == ALL_WELL
+    assert Host(host.disk.copy()).start.scan.has_log
+    host.put(WalAppend(100, (PREPARES[4],), None))
+    assert host.put(WalRead(PREPARES[4].id)) == [WalReadDone(PREPARES[4].id, PREPARES[4])]
+    assert scrub_round(host) == ALL_WELL
+
+
+def test_segment_in_use_that_vanishes_is_followed_by_another() -> None:
+    """As is the spare one; what the older segments hold is still there."""
+    host = Host(formatted())
+    host.put(append(PREPARES[0]))
+    host = Host(host.disk)  # Appends to a segment of its own.
+    kept = min(host.disk.files(LOG_FOLDER))
+    for prepare in PREPARES[1:]:
+        host.put(append(prepare))
+    host.disk.lose_files(LOG_FOLDER, but=kept)
+    lost = scrub_round(host)
+    assert set(lost.records) == {prepare.id for prepare in PREPARES[1:]}
+    assert not lost.proofs
+    host.put(WalAppend(99, tuple(PREPARES[1:]), None))
+    assert scrub_round(host) == ALL_WELL
+    assert {record.op for record in Host(host.disk.copy()).start.scan.records} == {prepare.op for prepare in PREPARES}
 
 
 @pytest.mark.parametrize("position", [0, 20, 40, 50, 60, 70, 100, 128, 300])

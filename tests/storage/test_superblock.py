@@ -138,6 +138,21 @@ def test_copy_in_the_place_of_another_does_not_count() -> None:
         open_view(disk)
 
 
+def test_opening_writes_whole_copies() -> None:
+    """A file that was cut has its length again, and nothing of a longer image stands behind a shorter one."""
+    disk = CrashDisk()
+    superblock = SuperblockFile(INCARNATION)
+    pinned = tuple((number, bytes([number]) * 16) for number in range(255))
+    run(disk, superblock.write(attrs.evolve(image(1), pinned=pinned)))
+    run(disk, superblock.write(image(2)))
+    assert pinned[-1][1] in disk.cache[SUPERBLOCK_FILE]
+    for files in (disk.cache, disk.device):
+        del files[SUPERBLOCK_FILE][2 * COPY_SIZE + PAGE_SIZE :]
+    assert open_view(disk) == 2
+    assert len(disk.device[SUPERBLOCK_FILE]) == 4 * COPY_SIZE
+    assert pinned[-1][1] not in disk.device[SUPERBLOCK_FILE]
+
+
 def test_sequence_passes_a_torn_newer_image() -> None:
     """A lone copy of an image that never counted must not pair with a later one."""
     disk = disk_with(1)

@@ -18,12 +18,15 @@ from trio_pb.core.ports import (
     Collect,
     Installed,
     InstallFailed,
+    Scrub,
+    Scrubbed,
     SuperblockWrite,
     SyncBegin,
     SyncState,
 )
 from trio_pb.errors import StorageError
 from trio_pb.storage import checkpoints
+from trio_pb.storage.packs import CHECKPOINT_FOLDER
 
 
 class Source:
@@ -65,6 +68,18 @@ def put_chunks(host: Host, source: Source, chunks: tuple[Chunk, ...]) -> None:
         assert host.put(ChunkPut(chunk.digest, source.chunk(chunk.digest))) == [ChunkStored(chunk.digest)]
 
 
+def scrub(host: Host) -> set[bytes]:
+    """Go once around; return what chunks are told to be damaged."""
+    found: set[bytes] = set()
+    for _ in range(100):
+        [scrubbed] = host.put(Scrub())
+        assert isinstance(scrubbed, Scrubbed)
+        found.update(chunk.digest for chunk in scrubbed.chunks)
+        if scrubbed.is_round_done:
+            return found
+    raise AssertionError("scrubbing goes on and on")
+
+
 def test_transfer_brings_the_state_over() -> None:
     """Missing chunks are told once each, stored, decoded beside the state, and adopted as a whole."""
     source = Source()
@@ -78,6 +93,29 @@ def test_transfer_brings_the_state_over() -> None:
     assert host.shelf.state == {1: b"ours"}
     host.adopt(source.target)
     assert host.shelf.state == source.state
+
+
+@pytest.mark.parametrize("is_certified_first", [True, False])
+def test_scrubbing_takes_no_transfer_under_way_for_damage(is_certified_first: bool) -> None:
+    """Others certify what is being copied, before it begins or in the middle of it: its chunks are on their way."""
+    source = Source()
+    host = Host(formatted())
+    keep = Collect(0, (source.target,))
+    if is_certified_first:
+        host.put(keep)
+    missing = missing_at(host, source)
+    if not is_certified_first:
+        host.put(keep)
+    assert scrub(host) == set()
+    put_chunks(host, source, missing[:4])
+    assert scrub(host) == set()
+    put_chunks(host, source, missing[4:])
+    assert host.install(source.target) == [Installed(source.target, core_state(64))]
+    host.adopt(source.target)
+    host.make_live(source.target)
+    # From here on what is missing was lost.
+    host.disk.lose_files(CHECKPOINT_FOLDER)
+    assert scrub(host) == {source.target.digest, *(chunk.digest for chunk in missing)}
 
 
 def test_chunks_that_are_here_already_count() -> None:

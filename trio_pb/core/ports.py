@@ -241,7 +241,7 @@ class Scrubbed:
 
     records: tuple[PrepareId, ...] = ()  # Records that the journal had and that cannot be read any more.
     chunks: tuple[Chunk, ...] = ()  # Of checkpoints that are kept. A manifest comes as a chunk of place 0.
-    proofs: bool = False  # Some copy of a proof: a fresh one heals it.
+    proofs: bool = False  # Some copy of a proof, or all of the log: a fresh proof heals it.
     superblock: bool = False  # Some copy of the superblock: writing the image again heals it.
     is_round_done: bool = False  # All files were looked at once more.
 

@@ -121,6 +121,8 @@ class FileDisk:
 
     def _read(self, file: str, offset: int, size: int, *, is_from_device: bool) -> bytes:
         with self._failing(file, offset, "open"):
+            if is_from_device:
+                self._forget_vanished(file)
             descriptor = self._open(file, create=False)
         if descriptor is None:
             return b""
@@ -205,6 +207,18 @@ class FileDisk:
             self._new.add(file)
         self._descriptors[file] = descriptor
         return descriptor
+
+    def _forget_vanished(self, file: str) -> None:
+        """Somebody removed or replaced the file: what is written to its descriptor goes nowhere any more."""
+        descriptor = self._descriptors.get(file)
+        if descriptor is None:
+            return
+        try:
+            is_there = os.path.samestat(os.stat(self._path(file)), os.fstat(descriptor))
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            self._forget(file)
 
     def _forget(self, file: str) -> None:
         """The name is about to mean another file, or none."""

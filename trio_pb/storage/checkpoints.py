@@ -271,6 +271,8 @@ class Checkpoints:
             return
         self._sync = target
         self._manifests[target] = manifest
+        if target not in self._seen:
+            self._partial.add(target)  # However early others certify it: what it lacks is on its way, not damaged.
         while target.digest not in self._packs:
             try:
                 yield from self._sync_writer.write(((target.digest, work.manifest),))
@@ -281,6 +283,8 @@ class Checkpoints:
         for chunk in manifest.chunks:
             if chunk.digest not in self._packs:
                 missing.setdefault(chunk.digest, chunk)
+        if not missing:
+            self._partial.discard(target)
         self._done(SyncState(target, tuple(missing.values())))
 
     def put(self, work: ChunkPut) -> Task[None]:
@@ -342,7 +346,7 @@ class Checkpoints:
         in_use = (*self._kept, self._sync, None if self._attempt is None else self._attempt.id)
         self._manifests = {known: manifest for known, manifest in self._manifests.items() if known in in_use}
         self._named = {known: names for known, names in self._named.items() if known in in_use}
-        self._partial.intersection_update(self._kept)
+        self._partial.intersection_update(in_use)
         self._seen.intersection_update(self._kept)
         self._seen.update(it for it in self._kept if it.digest in self._packs and it not in self._partial)
 

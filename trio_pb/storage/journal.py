@@ -184,6 +184,11 @@ class Journal:
         return tuple(self._tops)
 
     @property
+    def is_lost(self) -> bool:
+        """There is no segment at all, so the next boot would be one of amnesia."""
+        return not self._tops
+
+    @property
     def wants_spare(self) -> bool:
         """Appends will need a next segment that does not exist yet. A lost log does not want one."""
         return self._spare is None and self._current is not None
@@ -236,7 +241,7 @@ class Journal:
         Returns whether there is a log: False where there is no room for one.
         """
         try:
-            if not self._tops:
+            if self.is_lost:
                 yield from self._next_segment(0)
         except DiskFullError:
             return False
@@ -322,10 +327,26 @@ class Journal:
     def remove(self, segment: Segment) -> Job[None]:
         """Forget a segment and every record that is only in there."""
         assert segment != self._current
-        del self._tops[segment]
-        for prepare_id in [it for it, location in self._bag.items() if location.segment == segment]:
-            del self._bag[prepare_id]
+        self._forget(segment)
         yield Remove(segment.file)
+
+    def find_vanished(self) -> Job[tuple[PrepareId, ...]]:
+        """Look whether all files are still there; returns what was in lost ones, and has left the bag (scrub)."""
+        names: tuple[str, ...] = yield ListFiles(LOG_FOLDER)
+        present = {_parse_name(name) for name in names}
+        lost: list[PrepareId] = []
+        for segment in [it for it in self._tops if it not in present]:
+            lost += self._forget(segment)
+            yield Remove(segment.file)  # A disk may still hold it open.
+        if self._current not in present:
+            self._current = None  # The next append begins another.
+            self._offset = 0
+        if self._spare not in present:
+            self._spare = None
+        if self._spare_filled and SPARE_FILE.removeprefix(f"{LOG_FOLDER}/") not in names:
+            self._spare_filled = 0
+            yield Remove(SPARE_FILE)
+        return tuple(lost)
 
     def locations(self, segment: Segment) -> list[tuple[PrepareId, Location]]:
         """Return where the bag's records in `segment` lie, by offset."""
@@ -347,6 +368,13 @@ class Journal:
                 del self._bag[prepare_id]
                 damaged.append(prepare_id)
         return tuple(damaged)
+
+    def _forget(self, segment: Segment) -> list[PrepareId]:
+        del self._tops[segment]
+        forgotten = [it for it, location in self._bag.items() if location.segment == segment]
+        for prepare_id in forgotten:
+            del self._bag[prepare_id]
+        return forgotten
 
     def _note(self, prepare: Prepare, location: Location) -> None:
         self._bag[prepare.id] = location

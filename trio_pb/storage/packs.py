@@ -191,18 +191,22 @@ class Packs:
         try:
             yield from writer.write(chunks, sequence=self._last_sequence)
         except DiskFullError:
-            yield from writer.discard()  # The flush must do.
+            yield from writer.discard()
+            for digest, _ in newest:  # Only what the device itself shows was flushed.
+                yield from self.get(digest, is_from_device=True)
         writer.close()
         for pack in sorted({location.pack for _, location in newest}):
             if not self.chunks_in(pack):
                 yield from self.remove(pack)
 
-    def get(self, digest: bytes) -> Job[bytes | None]:
+    def get(self, digest: bytes, *, is_from_device: bool = False) -> Job[bytes | None]:
         """Return a chunk, or None when there is none or it is damaged, and then it leaves the bag."""
         location = self._bag.get(digest)
         if location is None:
             return None
-        data: bytes = yield Read(location.pack.file, location.offset, record_size(location.size))
+        data: bytes = yield Read(
+            location.pack.file, location.offset, record_size(location.size), is_from_device=is_from_device
+        )
         return self._verified(digest, location, data, location.offset)
 
     def size_of(self, digest: bytes) -> int:

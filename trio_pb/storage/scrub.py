@@ -1,6 +1,6 @@
 """Scrubbing: reading again, little by little, what nobody asked for, to find rot while it can be healed (PROTOCOL 7.5).
 
-A round looks at superblock, proofs and the list of what must be there, then at every record of the log,
+A round looks at superblock, proofs and the lists of what must be there, then at every record of the log,
 then at every chunk, in slices that take no longer than a group commit.
 """
 
@@ -58,7 +58,10 @@ class Scrubber:
         has_superblock = yield from self._superblock.is_whole()
         has_proof = yield from self._proofs.is_whole()
         missing = yield from self._missing()
-        yield Scrubbed(superblock=not has_superblock, proofs=not has_proof, chunks=missing)
+        vanished = yield from self._journal.find_vanished()
+        # A new proof begins a new log, too, where all of it was lost.
+        has_proof &= not self._journal.is_lost
+        yield Scrubbed(superblock=not has_superblock, proofs=not has_proof, chunks=missing, records=vanished)
         for segment in self._journal.segments:
             for records in _slices(self._journal.locations(segment)):
                 damaged = yield from self._journal.verify(records)
