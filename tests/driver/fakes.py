@@ -24,9 +24,8 @@ from trio_pb.core.ports import Input, Output, Report, Requires, Send, Start, Tic
 from trio_pb.core.prepare import genesis
 from trio_pb.driver.inbox import Inbox
 from trio_pb.driver.incoming import Incoming
-from trio_pb.driver.platform import Dial
 from trio_pb.driver.reception import Reception
-from trio_pb.driver.tcp import dial_tcp
+from trio_pb.driver.tcp import Dial, dial_tcp
 from trio_pb.driver.transport import Transport
 from trio_pb.errors import RemoteProtocolError, StorageError
 from trio_pb.storage.disk import Flush, Job, Step

@@ -11,11 +11,11 @@ import trio
 from tests.driver.fakes import FakeDisk, FakeStore, all_for_core, make_superblock
 from trio_pb.core.ports import ChunkPut, Collect, Input, Scrub, SuperblockWrite, WalAppend, WalDone, WalRead
 from trio_pb.driver.disk_thread import DiskThread
-from trio_pb.driver.disk_work import DiskWork
+from trio_pb.driver.disk_work import DiskWork, Jobs
 from trio_pb.driver.flush_policy import BLOCKING_SECONDS_MAX, FlushPolicy
 from trio_pb.driver.inbox import Inbox
 from trio_pb.errors import DiskFullError, ReplicaStoppedError, StorageError
-from trio_pb.storage.disk import Allocate, Flush, Job, Read, Step, Write
+from trio_pb.storage.disk import Allocate, Disk, Flush, Job, Read, Step, Write, run
 from trio_pb.storage.work import Completion, Work
 
 
@@ -261,6 +261,42 @@ async def test_the_loop_does_a_job_itself_and_has_its_completions_at_once() -> N
     assert policy.noted == [0.002]
     assert thread.may_work_here([])
     assert await thread.close(5)
+
+
+class ByHand:
+    """A runner that does what is queued when the test says so."""
+
+    def start(self, disk: Disk, jobs: Jobs) -> None:
+        """Keep them."""
+        self._disk, self._jobs = disk, jobs
+
+    def call(self) -> None:
+        """The test will."""
+
+    async def join(self, timeout_seconds: float) -> bool:
+        """Nothing runs."""
+        del timeout_seconds
+        await trio.lowlevel.checkpoint()
+        return True
+
+    def run(self) -> None:
+        """Until there is nothing left."""
+        while (job := self._jobs.take()) is not None:
+            self._jobs.ended(run(self._disk, job))
+
+
+async def test_completions_do_not_overtake_one_another() -> None:
+    """Those of the runner may still be on their way when it has nothing more to do: the loop waits for them."""
+    disk, inbox, runner = SteppedDisk(), Inbox(), ByHand()
+    work = DiskWork(StepStore(RECORD), disk, inbox, runner, sift=all_for_core, policy=Inline(), clock=disk.clock)
+    work.start()
+    work.put([append(1)])
+    runner.run()
+    assert not work.may_work_here([append(2)])
+    assert await inbox.take_all() == [WalDone(1)]
+    assert work.may_work_here([append(2)])
+    assert work.work_here([append(2)]) == [WalDone(2)]
+    assert await work.close(5)
 
 
 async def test_a_job_that_takes_too_long_goes_on_in_the_thread() -> None:

@@ -24,7 +24,7 @@ from trio_pb.core.ports import Input, SuperblockDone, SuperblockWrite, WalAppend
 from trio_pb.driver.flush_policy import BLOCKING_SECONDS_MAX, FlushPolicy
 from trio_pb.driver.inbox import Inbox
 from trio_pb.errors import DiskFullError, ReplicaStoppedError, StorageError
-from trio_pb.storage.disk import Disk, Flush, Job, Step, Write
+from trio_pb.storage.disk import Disk, Flush, Job, Step, Write, attempt, resume
 from trio_pb.storage.work import Completion, Work
 
 __all__ = ["DiskWork", "Jobs", "Runner", "Sift", "StorageJob", "StorageQueue"]
@@ -120,6 +120,9 @@ class DiskWork:
         self._idle = False
         self._handed: deque[StorageJob] = deque()  # By the loop to the runner: to be run before all else.
         self._taken_at = 0.0  # When the runner took its last job.
+        # Completions are told in the order in which jobs ended, so the loop does none while one is on its way.
+        self._ended = 0  # Jobs of the runner; counted there.
+        self._delivered = 0  # Those whose completions came here; counted in the loop.
         self.is_closed = False
         self.jobs_here = 0  # Done by the loop, to the end or in part.
 
@@ -147,7 +150,7 @@ class DiskWork:
 
     def may_work_here(self, works: Sequence[Work]) -> bool:
         """Whether the loop should call `work_here` with `works` rather than `put`."""
-        if not self._policy.is_inline or not self._idle or self.is_closed:
+        if not self._policy.is_inline or not self._idle or self.is_closed or self._delivered != self._ended:
             return False
         return all(type(work) in _PLAIN for work in works)
 
@@ -181,24 +184,19 @@ class DiskWork:
     def _run_here(self, job: StorageJob) -> tuple[Completion, ...] | None:
         """Run a job in the loop; None: the runner goes on with it."""
         started = self._clock()
-        result: object = None
-        full: DiskFullError | None = None
+        outcome: object = None
         while True:
             try:
-                step = job.send(result) if full is None else job.throw(full)
+                step = resume(job, outcome)
             except StopIteration as end:
                 done: tuple[Completion, ...] = end.value
                 self._policy.note(self._clock() - started)
                 return done
-            full = None
             seconds = self._clock() - started
             if seconds > BLOCKING_SECONDS_MAX:
                 self._policy.note(seconds)
             elif type(step) is Write or type(step) is Flush:
-                try:
-                    result = self._disk.do(step)
-                except DiskFullError as error:
-                    full = error
+                outcome = attempt(self._disk, step)
                 continue
             self._hand_over(_rest_of(job, step))
             return None
@@ -210,6 +208,7 @@ class DiskWork:
 
     def _deliver(self, done: tuple[Completion, ...]) -> None:
         """Hand on what is for the core; whatever it was for, there may be a slice to do now."""
+        self._delivered += 1
         inputs = self._sift(done)
         if inputs:
             self._inbox.put(inputs)
@@ -231,6 +230,7 @@ class DiskWork:
         if any(type(completion) is WalDone or type(completion) is SuperblockDone for completion in done):
             self._policy.note(self._clock() - self._taken_at)  # Other jobs tell nothing of group commits.
         if done:
+            self._ended += 1
             self._token.run_sync_soon(self._deliver, done)
 
     def failed(self, error: BaseException) -> None:
@@ -252,14 +252,13 @@ def _stopped(error: StorageError) -> ReplicaStoppedError:
 def _rest_of(job: StorageJob, step: Step) -> StorageJob:
     """A job that goes on where `job` was left, about to take `step`."""
     while True:
-        full: DiskFullError | None = None
-        result: object = None
+        outcome: object
         try:
-            result = yield step
+            outcome = yield step
         except DiskFullError as error:
-            full = error
+            outcome = error
         try:
-            step = job.send(result) if full is None else job.throw(full)
+            step = resume(job, outcome)
         except StopIteration as end:
             done: tuple[Completion, ...] = end.value
             return done

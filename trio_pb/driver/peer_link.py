@@ -18,7 +18,7 @@ from random import Random
 import trio
 
 from trio_pb.driver.outgoing import Outgoing
-from trio_pb.driver.platform import Dial
+from trio_pb.driver.tcp import Dial
 
 __all__ = ["PeerChannel", "PeerLink"]
 

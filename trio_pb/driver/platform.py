@@ -17,14 +17,13 @@ import trio
 from trio_pb.driver.disk_thread import DiskThread
 from trio_pb.driver.disk_work import Runner
 from trio_pb.driver.file_disk import FileDisk
-from trio_pb.driver.tcp import Listening, dial_tcp, listen_tcp
+from trio_pb.driver.tcp import Dial, Listening, dial_tcp, listen_tcp
 from trio_pb.storage.disk import Disk, Job, run
 
-__all__ = ["Dial", "OpenedDisk", "Platform", "open_file_disk"]
+__all__ = ["OpenedDisk", "Platform", "open_file_disk"]
 
 T = TypeVar("T")
 
-Dial: TypeAlias = Callable[[str], Awaitable[trio.abc.Stream]]  # Given "host:port"; raises OSError.
 Listen: TypeAlias = Callable[[str], Awaitable[Listening]]  # Given "host:port"; raises ConfigError.
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import attrs
 import trio
@@ -11,7 +12,9 @@ import trio
 from trio_pb.driver.addresses import parse_address
 from trio_pb.errors import ConfigError
 
-__all__ = ["Listening", "close_listeners", "dial_tcp", "listen_tcp"]
+__all__ = ["Dial", "Listening", "close_listeners", "dial_tcp", "listen_tcp"]
+
+Dial: TypeAlias = Callable[[str], Awaitable[trio.abc.Stream]]  # Given "host:port"; raises OSError.
 
 BACKLOG = 512
 UNACKNOWLEDGED_MS_MAX = 3000  # Then the kernel gives the connection up, and we dial again.
@@ -44,12 +47,16 @@ async def listen_tcp(address: str) -> Listening:
         raise ConfigError(
             f"listen {address!r}: cannot bind: {error.strerror or error}; choose another address"
         ) from error
-    if port == 0:
-        await close_listeners(listeners[1:])  # Each address of the host has got a port of its own; we can tell of one.
-        del listeners[1:]
-    for listener in listeners:
-        _keep_alive(listener.socket)  # What they accept inherits it.
-    bound_host, bound_port = listeners[0].socket.getsockname()[:2]
+    try:
+        if port == 0:
+            await close_listeners(listeners[1:])  # Each address of the host has got a port of its own; we tell of one.
+            del listeners[1:]
+        for listener in listeners:
+            _keep_alive(listener.socket)  # What they accept inherits it.
+        bound_host, bound_port = listeners[0].socket.getsockname()[:2]
+    except BaseException:
+        await close_listeners(listeners)
+        raise
     return Listening(listeners, bound_host, bound_port)
 
 

@@ -35,9 +35,8 @@ from trio_pb.driver.inbox import Inbox
 from trio_pb.driver.incoming import Incoming
 from trio_pb.driver.outgoing import Outgoing
 from trio_pb.driver.peer_link import PeerLink
-from trio_pb.driver.platform import Dial
 from trio_pb.driver.reception import Reception
-from trio_pb.driver.tcp import dial_tcp
+from trio_pb.driver.tcp import Dial, dial_tcp
 from trio_pb.errors import RemoteProtocolError
 
 __all__ = ["Transport"]

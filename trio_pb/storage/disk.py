@@ -133,16 +133,28 @@ def read_file(file: str, *, is_from_device: bool = False) -> Job[bytes]:
 
 def run(disk: Disk, job: Job[T]) -> T:
     """Run `job` to its end on `disk` and return its value."""
-    result: object = None
-    full: DiskFullError | None = None
+    outcome: object = None
     while True:
         try:
-            step = job.send(result) if full is None else job.throw(full)
+            step = resume(job, outcome)
         except StopIteration as done:
             value: T = done.value
             return value
-        full = None
-        try:
-            result = disk.do(step)
-        except DiskFullError as error:
-            full = error
+        outcome = attempt(disk, step)
+
+
+def attempt(disk: Disk, step: Step) -> object:
+    """Carry out `step`; returns its result, or the DiskFullError that its job is to hear of."""
+    try:
+        return disk.do(step)
+    except DiskFullError as error:
+        return error
+
+
+def resume(job: Job[T], outcome: object) -> Step:
+    """Tell `job` what its last step came to, None before the first one; returns the next step.
+
+    Raises:
+        StopIteration: the job has ended, with its value.
+    """
+    return job.throw(outcome) if isinstance(outcome, DiskFullError) else job.send(outcome)
