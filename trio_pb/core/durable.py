@@ -10,7 +10,7 @@ import attrs
 from trio_pb.core.messages import GENESIS_CHECKPOINT, CheckpointId, Configuration
 from trio_pb.core.prepare import PrepareId
 
-__all__ = ["Install", "Proof", "RecordHeader", "Scan", "Superblock"]
+__all__ = ["BOOT_SHIFT", "Install", "Proof", "RecordHeader", "Scan", "Superblock"]
 
 
 @attrs.frozen(kw_only=True)
@@ -51,11 +51,14 @@ class Superblock:
     retired: bool = False
 
 
+BOOT_SHIFT = 32  # Bits of a proof's sequence below the boot.
+
+
 @attrs.frozen
 class Proof:
     """Durable promise: all ops up to `acked` were durable when this was written (R-PROOF)."""
 
-    sequence: int  # boot * 2^32 + counter.
+    sequence: int  # (boot << BOOT_SHIFT) + counter.
     log_view: int
     acked: int
     checksums: bytes  # Joined, 16 bytes each, of the last ops up to and including `acked`; at most 64.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 from trio_pb import canonical
+from trio_pb.core.contradiction import ContradictionError
 from trio_pb.core.manifest import CoreState, KeptReply
 from trio_pb.core.messages import CODE_REGISTER, NO_PROBE, Probe, RejectCode, Reply
 from trio_pb.core.ports import Applied, Apply
@@ -75,7 +76,8 @@ class Execution:
 
     def _apply(self, prepare: Prepare) -> None:
         state = self.state
-        assert prepare.parent == self._applying_checksum, f"op {prepare.op} does not continue what was applied (INV-2)"
+        if prepare.parent != self._applying_checksum:
+            raise ContradictionError(f"op {prepare.op} does not continue what was applied here (INV-2)")
         requests = prepare.requests() if prepare.kind is PrepareKind.BATCH else ()
         items = self.sessions.plan(prepare, requests)
         state.applying = prepare.op

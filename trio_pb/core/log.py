@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
+from trio_pb.core.contradiction import ContradictionError
 from trio_pb.core.prepare import Prepare, PrepareId
 
 __all__ = ["Hold", "Log"]
@@ -266,7 +267,8 @@ class Log:
         if below <= 0:
             return base, checksums
         assert below <= len(checksums), "a log ends below what is committed"
-        assert checksums[below - 1] == self.base.checksum, "a log contradicts what is committed (INV-2)"
+        if checksums[below - 1] != self.base.checksum:
+            raise ContradictionError(f"another entry than the one committed here stands at op {self.base.op} (INV-2)")
         return self.base, checksums[below:]
 
     def inherit(self, other: Log) -> None:

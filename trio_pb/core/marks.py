@@ -100,7 +100,6 @@ class Mark(StrEnum):
     # 8.1, repair.
     IDENTITIES_ASKED = "repair: identities below the commit point are asked for"
     IDENTITIES_REFUSED = "repair: a list of identities does not end in one that we know"
-    COPY_REFUSED = "repair: a body does not continue the chain"
     COPY_FROM_BACKUP = "repair: a body comes from a backup"
     REPAIR_LATE = "repair: a peer did not answer in time"
     PRIMARY_REPAIRS = "repair: a primary asks for what it lost itself"

@@ -10,7 +10,7 @@ from collections import deque
 
 import attrs
 
-from trio_pb.core.durable import Install, Proof, Superblock
+from trio_pb.core.durable import BOOT_SHIFT, Install, Proof, Superblock
 from trio_pb.core.log import Log
 from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import Status
@@ -135,7 +135,7 @@ class Persistence:
     def last_proof_sequence(self) -> int:
         """Highest proof sequence used so far; an install voids all up to it."""
         assert self.durable is not None
-        return max((self.state.boot << 32) + self._proof_counter, self.durable.install.proof_base)
+        return max((self.state.boot << BOOT_SHIFT) + self._proof_counter, self.durable.install.proof_base)
 
     def begin_lineage(self, install: Install) -> None:
         """A new log was installed: only its floor binds, and proofs start afresh (PROTOCOL 6.5)."""
@@ -184,7 +184,7 @@ class Persistence:
         checksum = log.checksum(commit)
         known = PrepareId(commit, checksum) if checksum is not None else self._commit_in_superblock(watermark)
         return Proof(
-            (state.boot << 32) + self._proof_counter,
+            (state.boot << BOOT_SHIFT) + self._proof_counter,
             state.log_view,
             watermark,
             log.joined_checksums(low, watermark),

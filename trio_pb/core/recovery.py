@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from trio_pb.core.durable import Proof, RecordHeader, Scan, Superblock
+from trio_pb.core.durable import BOOT_SHIFT, Proof, RecordHeader, Scan, Superblock
 from trio_pb.core.log import Hold, Log
 from trio_pb.core.manifest import CoreState
 from trio_pb.core.marks import Mark, reach
@@ -46,6 +46,11 @@ def recover(superblock: Superblock, scan: Scan, checkpoint: CoreState | None) ->
     if proof is not None and proof.log_view > superblock.log_view:
         raise StorageError(
             f"a proof of log view {proof.log_view} is newer than the superblock's {superblock.log_view}: "
+            "the superblock went back in time; replace this replica"
+        )
+    if proof is not None and proof.sequence >> BOOT_SHIFT > superblock.boot:
+        raise StorageError(
+            f"a proof of boot {proof.sequence >> BOOT_SHIFT} is newer than the superblock's boot {superblock.boot}: "
             "the superblock went back in time; replace this replica"
         )
     if proof is not None and not _is_of_lineage(proof, superblock):

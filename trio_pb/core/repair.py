@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from trio_pb.core.contradiction import ContradictionError
 from trio_pb.core.log import Hold, Log
 from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import Envelope, GetIds, GetPrepares, Ids, PrepareCopy
@@ -146,6 +147,8 @@ class Repair:
             known = log.checksum(op)
             if known is None:
                 log.learn(op, message.checksums[op - message.low])
+            elif known != message.checksums[op - message.low]:
+                raise ContradictionError(f"another entry than ours is committed elsewhere at op {op}")
         self.state.progress += 1
         log.settle_prefixes()
 
@@ -235,8 +238,9 @@ class Repair:
             return False
         below = log.checksum(prepare.op - 1)
         if below is not None and below != prepare.parent:
-            reach(Mark.COPY_REFUSED)
-            return False  # The identity we were told does not continue the chain; R-IDS asks again.
+            raise ContradictionError(
+                f"op {prepare.op} continues another entry than the one at op {prepare.op - 1} here"
+            )
         log.fill(prepare)
         own = self.state.log
         if log is not own and own.checksum(prepare.op) == prepare.checksum and own.hold(prepare.op) < Hold.HELD:

@@ -21,6 +21,7 @@ from trio_pb.core.birth import Birth
 from trio_pb.core.checkpoints import Checkpoints
 from trio_pb.core.cluster_clock import ClusterClock
 from trio_pb.core.config import Options, refuse_optimised_python
+from trio_pb.core.contradiction import ContradictionError
 from trio_pb.core.execution import Execution
 from trio_pb.core.leadership import Leadership
 from trio_pb.core.marks import Mark, reach
@@ -101,6 +102,11 @@ _VIEW_TELLING = frozenset({Ping, Pong, StartViewChange, DoViewChange, PrepareMes
 _PRIMARY_SPEAKS = frozenset({PrepareMessage, Commit})
 _DEADLINE_TICK = attrgetter("deadline_tick")
 _UNBORN = Status.UNBORN  # Asked for with every frame; to look up a member of a class takes 0.2 us.
+_WHAT_REMAINS = (
+    "some disk took back what it had made durable, and acknowledged entries are lost. Nothing was changed here: keep "
+    "this directory, it may be the only one that has them, and compare it with the others by `trio-pb log inspect` "
+    "before any replica goes on"
+)
 # Somebody unborn neither votes nor serves (INV-26).
 _HEARD_UNBORN = frozenset({Hello, HelloAck})
 
@@ -218,11 +224,15 @@ class Replica:
         state = self.state
         assert now_tick >= state.now_tick, "time ran back"
         state.now_tick = now_tick
-        for message in inputs:
-            self._on_input[type(message)](message)
-        if self._is_started:
-            self._settle()
-            self.invariants()
+        try:
+            for message in inputs:
+                self._on_input[type(message)](message)
+            if self._is_started:
+                self._settle()
+                self.invariants()
+        except ContradictionError as error:
+            state.outputs.clear()
+            state.fatal("contradiction", f"{error}: {_WHAT_REMAINS}")
         outputs, state.outputs = state.outputs, []
         return outputs
 

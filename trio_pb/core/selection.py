@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from trio_pb.core.contradiction import ContradictionError
 from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import DoViewChange, EntryState
 from trio_pb.core.prepare import PrepareId
@@ -55,7 +56,9 @@ def select(
         reach(Mark.OLDER_LOG_OUTVOTED)
     base = max((message.commit for message in logs.values()), key=lambda commit: commit.op)
     head = max(heads[replica] for replica in canonical)
-    assert head >= base.op, f"the newest log ends at {head}, below the committed op {base.op}"
+    if head < base.op:  # Beyond the fault model: somebody lost what it acknowledged. No guess.
+        reach(Mark.UNDECIDED)
+        return Undecided(base.op)
     stated = {replica: {entry.op: entry for entry in message.entries} for replica, message in logs.items()}
     checksums: list[bytes] = []
     holders: dict[int, tuple[int, ...]] = {}
@@ -66,7 +69,8 @@ def select(
             for replica in canonical
             if (entry := stated[replica].get(op)) is not None and entry.checksum is not None
         }
-        assert len(known) <= 1, f"logs of view {newest} differ at op {op} (INV-7)"
+        if len(known) > 1:
+            raise ContradictionError(f"two logs of view {newest} have different entries at op {op}")
         checksum = next(iter(known), None)
         copies: list[int] = []
         denials = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import attrs
 
 from trio_pb.core.checkpoints import Checkpoints
+from trio_pb.core.contradiction import ContradictionError
 from trio_pb.core.durable import Install
 from trio_pb.core.log import Hold, Log
 from trio_pb.core.marks import Mark, reach
@@ -416,7 +417,8 @@ class ViewChange:
     ) -> None:
         """Queue the one atomic image that adopts the log of our view (PROTOCOL 6.5)."""
         state = self.state
-        assert common >= state.applied, "what is applied is in every later log"
+        if common < state.applied:
+            raise ContradictionError(f"the log of view {state.view} lacks op {state.applied}, which is committed here")
         is_amnesiac = state.status is Status.AMNESIAC
         if is_amnesiac:
             reach(Mark.AMNESIA_ENDED)
@@ -506,6 +508,7 @@ class ViewChange:
         if state.log_view == state.view and state.status is not Status.AMNESIAC:
             self._extend(message)
             return
+        self._demand_committed(message)
         if message.base.op + len(message.checksums) < max(state.log.base.op, state.applied):
             reach(Mark.START_VIEW_TOO_SHORT)
             return  # It ends below what later views committed: this view came to nothing.
@@ -513,6 +516,23 @@ class ViewChange:
         common = state.log.common_prefix(message.base, message.checksums, state.commit_max)
         log = state.log.adopt(message.base, message.checksums, common)
         self._begin_install(message.base, message.checksums, log, common, message.last_timestamp)
+
+    def _demand_committed(self, message: StartView) -> None:
+        """What committed in the log that we hold is in the log of every later view (PROTOCOL 6.6).
+
+        What we know from a checkpoint alone, which may be of this very view, says nothing about its beginning.
+
+        Raises:
+            ContradictionError: it is not.
+        """
+        known, log, base = self.state.commit_known, self.state.log, message.base
+        if known.op <= log.base.op or known.op < base.op or log.checksum(known.op) != known.checksum:
+            return
+        ids = (base.checksum, *message.checksums)
+        if ids[known.op - base.op : known.op - base.op + 1] != (known.checksum,):
+            raise ContradictionError(
+                f"op {known.op} is committed here, and view {self.state.view} begins without it (INV-12)"
+            )
 
     def _extend(self, message: StartView) -> None:
         """We hold this view's log already: learn identities above our head, never shrink."""

@@ -1,0 +1,74 @@
+"""Beyond the fault model: whoever has the proof that an acknowledged op was lost stops, and says so (PROTOCOL G6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.bench import Bench, chain, disk_of
+from tests.core.between_views import in_view_change
+from trio_pb.core.messages import Ids
+from trio_pb.core.ports import Fatal, Send
+
+OURS, OTHER = chain(5), [*chain(2), *chain(5, tag=b"other")[2:]]
+
+
+def stopped(bench: Bench) -> str:
+    """The words with which it stopped; nothing else left with them."""
+    (fatal,) = bench.given(Fatal)
+    assert fatal.code == "contradiction"
+    assert "keep this directory" in fatal.text
+    return fatal.text
+
+
+def test_a_new_view_without_what_is_committed_here() -> None:
+    """6.6: the primary that committed op 3 hears of a view whose log ends below."""
+    b = in_view_change(1, view=1026, log=OURS[:3], commit=3)
+    b.clear()
+    b.hear_start_view(OURS[:2], view=1026)
+    assert "op 3 is committed here, and view 1026 begins without it" in stopped(b)
+    assert not b.given(Send)
+
+
+def test_a_new_view_with_another_op_in_its_place() -> None:
+    """INV-12: the same where others ordered something else meanwhile."""
+    b = in_view_change(1, view=1026, log=OURS[:3], commit=3)
+    b.hear_start_view(OTHER, view=1026)
+    assert "op 3" in stopped(b)
+
+
+@pytest.mark.parametrize("length", [3, 5])
+def test_a_new_view_that_has_it_is_none(length: int) -> None:
+    """The log may end there, or go on."""
+    b = in_view_change(1, view=1026, log=OURS[:3], commit=3)
+    b.hear_start_view(OURS[:length], view=1026)
+    assert not b.given(Fatal)
+    assert b.head == length
+
+
+def test_a_view_that_began_beyond_all_that_we_know() -> None:
+    """The log of the new view begins above our head: that its past is another shows in the body above ours."""
+    b = in_view_change(1, view=1026, log=OURS[:3], commit=3)
+    b.hear_start_view(OTHER, view=1026, base=5)
+    assert not b.given(Fatal)
+    b.hear(0, Ids(3, tuple(prepare.checksum for prepare in OTHER[2:5])), view=1026)
+    assert "another entry than ours is committed elsewhere at op 3" in stopped(b)
+
+
+def test_a_body_that_continues_another_log() -> None:
+    """The same when identities end just above ours."""
+    b = in_view_change(1, view=1026, log=OURS[:3], commit=3)
+    b.hear_start_view(OTHER, view=1026, base=5)
+    b.hear(0, Ids(4, tuple(prepare.checksum for prepare in OTHER[3:5])), view=1026)
+    b.hear_copy(0, OTHER[3], view=1026)
+    assert "op 4 continues another entry than the one at op 3 here" in stopped(b)
+
+
+def test_a_superblock_of_an_earlier_boot() -> None:
+    """7.4: a proof of boot 2 needs a superblock of boot 2: this one went back in time."""
+    disk = disk_of(1, log=OURS[:2], boot=1)
+    later = Bench(disk_of(1, log=OURS[:2], boot=2))
+    assert later.disk.proof is not None
+    disk.proof = later.disk.proof
+    (fatal,) = Bench(disk).given(Fatal)
+    assert fatal.code == "unrecoverable"
+    assert "the superblock went back in time" in fatal.text
