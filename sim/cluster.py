@@ -29,7 +29,7 @@ from sim.wall_clock import WallClock
 from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.messages import ClientMessage
 from trio_pb.core.replica import Replica
-from trio_pb.errors import StorageError
+from trio_pb.errors import DataDirectoryError, StorageError
 from trio_pb.storage.disk import run
 from trio_pb.storage.store import Store, format_directory
 
@@ -115,7 +115,8 @@ class SimCluster:
         special: list[Oracle] = [] if shape.faults.settling is None else [self.stable]
         if shape.faults.sets_clocks:
             special.append(self.sane_time)
-        self.watch = self._parts.watch(facts, all_oracles(facts, shape, self.executed) + special)
+        oracles = all_oracles(facts, shape, self.executed) + special
+        self.watch = self._parts.watch(facts, oracles, is_beyond=shape.faults.is_beyond)
         options = shape.options(self.seed)
         self.replicas = [SimReplica(self, number, disk, options) for number, disk in enumerate(disks)]
         spread = shape.clock_spread_ms
@@ -309,7 +310,7 @@ class SimCluster:
         """What opening a replica's disk would find after a power cut now; None when it would not open."""
         try:
             start = run(self.replicas[number].disk.remains(), Store(segment_size=self.shape.segment_size).look())
-        except StorageError:
+        except (StorageError, DataDirectoryError):
             return None
         return start.superblock, start.scan
 

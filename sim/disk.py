@@ -85,6 +85,7 @@ class FakeDisk:
         # Asked about every write while it is set: where it goes instead, None for its own place.
         self.divert: Callable[[steps.Write], Place | None] | None = None
         self.fail_after: int | None = None  # So many writes and flushes from now, the next one fails.
+        self.flushes_to_forget = 0  # So many of the next flushes are reported and not made.
         self._finishers: dict[type[Step], Callable[[Step], object]] = {
             steps.Write: self._finish_write,
             steps.Read: self._finish_read,
@@ -174,6 +175,12 @@ class FakeDisk:
             if file.at_stake:
                 self._decide_fates(name, file)
 
+    def lose_unflushed(self) -> None:
+        """The most harmful that a power cut can do: nothing survives of what no flush covered."""
+        for file in self._files.values():
+            _roll_back(file.data, file.at_stake)
+            file.unflushed, file.dropped = [], []
+
     def after_power_cut(self) -> FakeDisk:
         """Return a copy as the most harmful power cut would leave it now: nothing unflushed survives."""
         survivor = FakeDisk(self.owner, self._choices)
@@ -206,6 +213,8 @@ class FakeDisk:
         error, self._error = self._error, None
         if error is not None or step is None or type(step) in (steps.Write, steps.Read, steps.ListFiles, steps.Flush):
             return  # The write's sectors have fates of their own; an unfinished flush promises nothing.
+        if type(step) is steps.Rename and step.file not in self._files:
+            return  # It was lost meanwhile.
         if self._choices.flag(self._key("step took place", type(step).__name__, file_of(step)), 0.5):
             self._finishers[type(step)](step)
 
@@ -280,8 +289,9 @@ class FakeDisk:
         self._files[file].unreadable[sector] = reads
 
     def contents(self, file: str, offset: int, size: int) -> bytes:
-        """What stands in a place."""
-        return bytes(self._files[file].data[offset : offset + size])
+        """What stands in a place; nothing where there is no such file."""
+        held = self._files.get(file)
+        return b"" if held is None else bytes(held.data[offset : offset + size])
 
     def overwrite(self, file: str, offset: int, data: bytes) -> None:
         """A place changes by itself to `data`."""
@@ -364,7 +374,11 @@ class FakeDisk:
     def _finish_flush(self, step: Step) -> None:
         assert type(step) is steps.Flush
         file = self._files.get(step.file)
-        if file is not None:
+        if file is not None and self.flushes_to_forget:
+            self.flushes_to_forget -= 1
+            file.dropped += file.unflushed  # Its pages count as clean from now on, as after a flush that failed.
+            file.unflushed = []
+        elif file is not None:
             if file.dropped:
                 file.dropped = list(_not_covered(file.dropped, file.unflushed))
             file.unflushed.clear()

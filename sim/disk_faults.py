@@ -6,6 +6,8 @@ copy on one that does not decay, and at each of them to one copy of the proofs, 
 one copy of the superblock: both copies of the newest proof and the record itself would defeat a replica's
 testimony (7.4). *Failure* changes nothing that was flushed, and befalls anybody: an input/output error,
 after which the replica must stop; a full disk; one that stalls or is slow.
+
+Where a run goes beyond the model (`FaultPlan.is_beyond`) everybody's disk may decay, and no copy is spared.
 """
 
 from __future__ import annotations
@@ -46,9 +48,12 @@ class Decay:
     replica: SimReplica
     proof_copy: int  # Of every proof, this copy only.
     superblock_copy: int
+    is_beyond: bool = False  # Whatever there is.
 
     def covers(self, file: str, offset: int) -> bool:
         """Whether a place may be damaged."""
+        if self.is_beyond:
+            return True
         if file == PROOFS_FILE:
             return offset // proofs.COPY_DISTANCE == self.proof_copy
         if file == SUPERBLOCK_FILE:
@@ -70,10 +75,12 @@ class Decay:
 
     def mark(self, zone: str, *, may_forget: bool = False) -> None:
         """From now on this disk counts as damaged."""
-        facts = self.replica.world.watch.facts.disks[self.replica.number]
+        known = self.replica.world.watch.facts
+        known.is_beyond |= self.is_beyond
+        facts = known.disks[self.replica.number]
         facts.is_damaged = True
-        facts.may_be_lost |= zone == SUPERBLOCK_FILE
-        facts.may_forget |= may_forget
+        facts.may_be_lost |= zone == SUPERBLOCK_FILE or self.is_beyond
+        facts.may_forget |= may_forget or self.is_beyond
 
 
 class DiskFaults:
@@ -87,7 +94,8 @@ class DiskFaults:
         self._is_over = is_over
         count = len(cluster.replicas)
         first = self._choices.number(("decay", "first"), 0, count - 1, 0)
-        decaying = min(cluster.shape.faults.disks.decaying, (count - 1) // 2)
+        most = count if cluster.shape.faults.is_beyond else (count - 1) // 2
+        decaying = min(cluster.shape.faults.disks.decaying, most)
         self.decays = [self._decay(cluster.replicas[(first + index) % count]) for index in range(decaying)]
 
     def plan(self) -> tuple[tuple[str, int, Callable[[int], None]], ...]:
@@ -108,10 +116,11 @@ class DiskFaults:
         )
         return (*decay, *failure) if self.decays else failure
 
-    def expendable(self) -> SimReplica:
+    def expendable(self, index: int) -> SimReplica:
         """Somebody whose whole disk may be lost: with those that decay, still a minority."""
         replicas = self._cluster.replicas
-        chosen = self._choices.number(("expendable",), 0, len(replicas) - 1, 0)
+        key: Key = ("expendable", index) if index else ("expendable",)
+        chosen = self._choices.number(key, 0, len(replicas) - 1, 0)
         return self.decays[chosen % len(self.decays)].replica if self.decays else replicas[chosen]
 
     def heal(self) -> None:
@@ -125,7 +134,8 @@ class DiskFaults:
     def _decay(self, replica: SimReplica) -> Decay:
         key: Key = ("decay", replica.number)
         proof_copy = self._choices.number((*key, "proof copy"), 0, proofs.COPIES - 1, 0)
-        return Decay(replica, proof_copy, self._choices.number((*key, "superblock copy"), 0, superblock.COPIES - 1, 0))
+        superblock_copy = self._choices.number((*key, "superblock copy"), 0, superblock.COPIES - 1, 0)
+        return Decay(replica, proof_copy, superblock_copy, self._cluster.shape.faults.is_beyond)
 
     def _victim(self, key: Key) -> Decay:
         return self.decays[self._choices.number((*key, "who"), 0, len(self.decays) - 1, 0)]
@@ -246,7 +256,7 @@ class DiskFaults:
     def _put_back(self, key: Key, decay: Decay, disk: FakeDisk, old: bytes) -> None:
         place = decay.superblock_copy * superblock.COPY_SIZE
         now = disk.contents(SUPERBLOCK_FILE, place, superblock.COPY_SIZE)
-        if self._is_over() or disk is not decay.disk or now == old or not old:
+        if self._is_over() or disk is not decay.disk or now == old or not (old and now):
             return
         decay.mark(SUPERBLOCK_FILE)
         self._note("old superblock copy")

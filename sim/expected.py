@@ -7,6 +7,7 @@ counted as, and what they bring about in the protocol; a sweep of a few hundred 
 from __future__ import annotations
 
 from sim.ambushes import AMBUSHES
+from sim.beyond import RUINS
 from sim.client_faults import CLIENT_FAULTS
 from sim.clocks import CLOCKS
 from sim.congestion import CONGESTION
@@ -36,6 +37,12 @@ FAULTS: dict[Family, tuple[str, ...]] = {
 }
 # Some need two families at once, or are rare: a sweep of everything has them.
 RARE = ("abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired")
+# Of the profile that goes beyond the fault model, where no core is demanded.
+BEYOND = (
+    *RUINS,
+    *("disk lost", "fatal unrecoverable", "fatal contradiction", "testimony lost", "promise broken"),
+    *("all answered", "answers withheld"),
+)
 
 
 def expected_of(profile: str) -> tuple[str, ...]:
@@ -43,5 +50,7 @@ def expected_of(profile: str) -> tuple[str, ...]:
     families = FAMILIES[profile]
     faults = tuple(event for family in Family if family in families for event in FAULTS.get(family, ()))
     rest = RARE if len(families) == len(Family) else () if families else ISOLATED
+    if profile == "beyond":
+        return (*faults, *ALWAYS, *BEYOND)
     cores = CORES if families else ()
     return (*faults, *ALWAYS, *cores, *rest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sim.ambushes import Ambushes
+from sim.beyond import Beyond
 from sim.choices import Key
 from sim.client_faults import ClientFaults
 from sim.clocks import Clocks
@@ -36,6 +37,7 @@ class FaultInjector:
         self._clients = ClientFaults(cluster, self._note, lambda: self.is_healed)
         self._clocks = Clocks(cluster, self._note, lambda: self.is_healed, self._victim)
         self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
+        self._beyond = Beyond(cluster, self._note, lambda: self.is_healed, self._victim)
         # (operations ended, label, index, act), the next one last.
         self._waiting: list[tuple[int, str, int, Callable[[int], None]]] = []
         cluster.history.on_end = self._follow_work
@@ -56,6 +58,7 @@ class FaultInjector:
             *self._clients.plan(),
             *self._adversary.plan(),
             *self._disks.plan(),
+            *self._beyond.plan(),
         ):
             for index in range(count):
                 # A replayed run may leave out any one of them.
@@ -81,6 +84,7 @@ class FaultInjector:
         self.is_healed = True
         self.cluster.network.heal()
         self._disks.heal()
+        self._beyond.heal()
         self._clocks.heal()
         self._clients.heal()
         self._adversary.heal()
@@ -98,6 +102,7 @@ class FaultInjector:
         replica = self._victim(("flip", index, "who"))
         if replica.core is not None and not self.is_healed:
             self._note("flip")
+            self.cluster.facts.is_beyond |= self.cluster.shape.faults.is_beyond
             replica.flip()
 
     def _victim(self, key: Key) -> SimReplica:

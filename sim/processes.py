@@ -34,9 +34,9 @@ class Processes(FaultFamily):
         note: Callable[[str], None],
         is_over: Callable[[], bool],
         victim: Callable[[Key], SimReplica],
-        expendable: Callable[[], SimReplica],
+        expendable: Callable[[int], SimReplica],
     ) -> None:
-        """`expendable()` names one whose disk may be lost with all that it holds, and the others still have it."""
+        """`expendable(index)` names one whose disk may be lost with all that it holds, and the others still have it."""
         super().__init__(cluster, note, is_over, victim)
         self._expendable = expendable
         self._crashes: Counter[int] = Counter()  # So far, by replica.
@@ -199,7 +199,10 @@ class Processes(FaultFamily):
             # A cluster of which a member is lost before all have met never begins (7.6).
             self._cluster.scheduler.after(100 * MS, self._wipe, index)
             return
-        replica = self._expendable()
+        replica = self._expendable(index)
+        if replica.is_wiped or sum(not other.is_wiped for other in self._cluster.replicas) == 1:
+            return  # Whoever formats all of them has made another cluster.
+        self._cluster.facts.is_beyond |= self._cluster.shape.faults.is_beyond
         self._note("wiped disk")
         replica.crash(power=True)
         self._cluster.wipe(replica)

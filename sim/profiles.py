@@ -345,6 +345,41 @@ def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: Disk
     )
 
 
+def draw_beyond(choices: Choices) -> Shape:
+    """Return circumstances beyond the fault model: any disk decays in any place, and any number of them is ruined."""
+    shape = draw_shape(choices, FAMILIES["beyond"])
+    draw = _Draw(choices)
+    replicas = shape.replicas
+    disks = attrs.evolve(
+        shape.faults.disks,
+        decaying=draw.one_of("decaying beyond", 0, 1, replicas),
+        rots=draw.one_of("rots beyond", 2, 0, 8),
+        unreadable=draw.one_of("unreadable beyond", 2, 0, 8),
+        misdirected=draw.one_of("misdirected beyond", 0, 0, 6),
+        lost_writes=draw.one_of("lost writes beyond", 0, 0, 6),
+        lost_files=draw.one_of("lost files beyond", 1, 0, 3),
+        old_copies=draw.one_of("old copies beyond", 0, 0, 4),
+        ruins=draw.one_of("ruins", 1, 0, 2, 4),
+        # What is forgotten nobody can know: few runs, or little would be demanded of most of them.
+        forgotten_flushes=draw.one_of("forgotten flushes", 1, 3) if draw.exists("flushes forgotten", 0.1) else 0,
+        betrayals=draw.one_of("betrayals", 2, 4) if replicas > 2 and draw.exists("betrayals exist", 0.1) else 0,
+    )
+    flips = int(draw.exists("flip beyond", 0.2))
+    plan = shape.faults
+    if disks.forgotten_flushes:  # It shows at a power cut.
+        plan = attrs.evolve(plan, crashes=draw.one_of("crashes beyond", 8, 4), process_share=0.0)
+    faults = attrs.evolve(
+        plan,
+        is_beyond=True,
+        core_share=0.0,
+        disks=disks,
+        flips=flips,
+        wipes=draw.one_of("wipes beyond", 1, 2, 4) if draw.exists("wipes exist beyond", 0.25) else 0,
+    )
+    workload = attrs.evolve(shape.workload, scans=0.0, keys=0.0) if flips else shape.workload
+    return attrs.evolve(shape, faults=faults, workload=workload)
+
+
 DEFAULT_PROFILE = "all"
 # What may happen in each profile. Disks that forget need power cuts, and clocks that are wrong need primaries
 # that follow one another.
@@ -356,6 +391,7 @@ FAMILIES: Mapping[str, frozenset[Family]] = MappingProxyType(
         "crash": frozenset({Family.PROCESS, Family.ADVERSARY}),
         "clock": frozenset({Family.CLOCK, Family.PROCESS}),
         "ambush": frozenset({Family.AMBUSH}),
+        "beyond": frozenset({Family.DISK, Family.PROCESS, Family.MEMORY, Family.NETWORK, Family.CLIENT}),
         "calm": frozenset(),
     }
 )
@@ -363,6 +399,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         **{name: partial(draw_shape, families=families) for name, families in FAMILIES.items()},
         "ambush": draw_ambushed,
+        "beyond": draw_beyond,
         "calm": draw_calm,
     }
 )

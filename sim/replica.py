@@ -64,7 +64,7 @@ from trio_pb.core.ports import (
     WalRead,
 )
 from trio_pb.core.replica import Replica
-from trio_pb.errors import DiskFullError, StorageError
+from trio_pb.errors import DataDirectoryError, DiskFullError, StorageError
 from trio_pb.storage.checkpointer import Checkpointer
 from trio_pb.storage.disk import Flush, Job, Read, Write, run
 from trio_pb.storage.store import Store
@@ -74,6 +74,7 @@ __all__ = ["RecordedStep", "SimReplica", "World"]
 
 SLICE_DELAY_US = 50  # Between a turn and a slice of a checkpoint.
 STEPS_PER_LOOK = 16  # Between two looks at all that a replica keeps (INV-30).
+STOPS = ("unrecoverable", "divergence", "contradiction")  # Of a replica whose cluster suffered more than it can bear.
 
 
 class RecordedStep(NamedTuple):
@@ -466,8 +467,9 @@ class SimReplica:
         self.world.trace("transfer done", self.number, output.handed_over)
 
     def _on_fatal(self, output: Fatal) -> None:
-        if output.code in self.may_stop:
+        if output.code in self.may_stop or (self._watch.facts.is_beyond and output.code in STOPS):
             self.world.count(f"fatal {output.code}")
+            self.world.trace("stopped by itself", self.number, output.code)
             raise _StopNowError
         violate("fatal", f"{self.name} stopped by itself: {output.code}: {output.text}")
 
@@ -553,7 +555,7 @@ class SimReplica:
             except DiskFullError as error:
                 self._fail_storage(error)  # It could not go on without.
                 return
-            except StorageError as error:
+            except (StorageError, DataDirectoryError) as error:
                 self._refuse_disk(error)
                 return
             full = None
@@ -608,7 +610,7 @@ class SimReplica:
         self.world.count("storage failed")
         self.crash(power=False)
 
-    def _refuse_disk(self, error: StorageError) -> None:
+    def _refuse_disk(self, error: StorageError | DataDirectoryError) -> None:
         """Opening found a disk that must not be used: right only where it was damaged to that point (PROTOCOL 7.6)."""
         if not self._watch.facts.disks[self.number].may_be_lost:
             raise error

@@ -13,6 +13,7 @@ from sim.cores import choose_core
 from sim.faults import FaultInjector
 from sim.frames import telling_frames
 from sim.oracles.facts import Violation
+from sim.oracles.honesty import demand_honesty
 from sim.oracles.linearizability import check_linearizability
 from sim.oracles.liveness import (
     CONVERGENCE_TICKS,
@@ -32,6 +33,7 @@ from trio_pb.core.marks import Mark, take_reached
 
 __all__ = ["Failure", "RunReport", "run_shape"]
 
+BEYOND_TICKS = 1000  # In which a cluster shows whether it gets on after all.
 CORE_OPERATIONS = 2  # That every client asks of a core.
 FRAMES = 3  # Of a failure: what noticed it, and on what occasion.
 
@@ -145,6 +147,9 @@ def _run(cluster: SimCluster) -> None:
     else:  # Quiet is to last, with and without work.
         scheduler.run_until(shape.faults.duration)
     injector.heal()
+    if shape.faults.is_beyond:
+        _demand_honesty(cluster, is_done)
+        return
     core = choose_core(cluster, shape.faults.core_share, lambda replica: not (replica.is_stopped or replica.is_wiped))
     if core is not None:
         core.hold_the_rest()
@@ -164,6 +169,26 @@ def _run(cluster: SimCluster) -> None:
     cluster.watch.end()
     check_history(cluster.facts, cluster.history, cluster.executed.model)
     if shape.subject is ORDERS and not check_linearizability(cluster.history):
+        cluster.count("undecided histories")
+    cluster.replay_recorded()
+
+
+def _demand_honesty(cluster: SimCluster, is_done: Callable[[], bool]) -> None:
+    """Beyond the model nobody owes an answer: leave them some time, and judge what was heard (G6).
+
+    Raises:
+        Violation: a client heard what is wrong.
+    """
+    facts, testimony = cluster.facts, cluster.watch.testimony
+    cluster.run_until(is_done, cluster.scheduler.now + BEYOND_TICKS * TICK_US)
+    cluster.count("all answered" if is_done() else "answers withheld")
+    if testimony.is_lost:
+        cluster.count("testimony lost")
+    if testimony.fork is not None:
+        cluster.count("promise broken")
+    cluster.watch.end()
+    limits = cluster.shape.limits
+    if not demand_honesty(facts, testimony.fork, cluster.history, limits.sessions_max, cluster.shape.subject):
         cluster.count("undecided histories")
     cluster.replay_recorded()
 

@@ -52,6 +52,9 @@ class DiskFaultPlan:
     lost_writes: int = 0
     lost_files: int = 0
     old_copies: int = 0  # Of the superblock: one copy goes back to what it was.
+    ruins: int = 0  # Of all copies of something, at one replica, at most of them or at all; beyond the model only.
+    betrayals: int = 0  # Of a primary, by all who acknowledged what it commits; beyond the model only.
+    forgotten_flushes: int = 0  # Times at which a disk reports flushes that it does not make; beyond the model only.
     io_errors: int = 0  # These and the following befall any replica, and damage nothing.
     full_disks: int = 0
     stalls: int = 0
@@ -92,6 +95,7 @@ class FaultPlan:
     pause_mean: int = 400_000
     partition_mean: int = 700_000
     clog_mean: int = 300_000
+    is_beyond: bool = False  # Beyond the fault model: nothing is kept intact, and nothing is owed but honesty.
     process_share: float = 0.5  # Crashes that kill the process only, so that the page cache survives.
     disks: DiskFaultPlan = attrs.field(factory=DiskFaultPlan)
 

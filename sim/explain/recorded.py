@@ -41,8 +41,8 @@ def listening_parts(recorder: Recorder) -> Parts:
 class _Watch(Watch):
     """Hears all news first, so that what an oracle objects to is in the story."""
 
-    def __init__(self, recorder: Recorder, facts: Facts, oracles: Sequence[Oracle]) -> None:
-        super().__init__(facts, oracles)
+    def __init__(self, recorder: Recorder, facts: Facts, oracles: Sequence[Oracle], *, is_beyond: bool) -> None:
+        super().__init__(facts, oracles, is_beyond=is_beyond)
         self._recorder = recorder
 
     def start(self, replica: int, start: Start, durable: Scan) -> None:

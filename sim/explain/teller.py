@@ -76,6 +76,9 @@ def _circumstances(shape: Shape) -> list[str]:
         (plan.disks.full_disks, "full disk", "full disks"),
         (plan.disks.stalls, "stalled disk", "stalled disks"),
         (plan.disks.decaying, "decaying disk", "decaying disks"),
+        (plan.disks.ruins, "ruin of all copies", "ruins of all copies"),
+        (plan.disks.forgotten_flushes, "disk that forgets flushes", "disks that forget flushes"),
+        (plan.disks.betrayals, "betrayal of a primary", "betrayals of primaries"),
     )
     faults = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
     faults += [f"{rate:.0%} of the messages {what}" for rate, what in rates if rate]

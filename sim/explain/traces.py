@@ -81,6 +81,7 @@ _OF_PROCESSES: Mapping[str, _Words] = MappingProxyType(
         "start": _Words(Kind.START, "starts and opens its disk"),
         "storage failed": _Words(Kind.FAULT, "stops: its disk failed"),
         "disk lost": _Words(Kind.STOP, "stops for good: its disk must not be used any more"),
+        "stopped by itself": _Words(Kind.STOP, "stops for good, and says why"),
         "transfer done": _Words(Kind.NOTE, "was asked to hand over, and has finished with it"),
     }
 )
@@ -106,6 +107,14 @@ _OF_THE_WORLD: Mapping[str, _Words] = MappingProxyType(
         "odd requests": _Words(Kind.FAULT, "a client sends requests that make no sense"),
         "garbled bytes": _Words(Kind.FAULT, "a client sends bytes that are no message"),
         "input/output error": _Words(Kind.FAULT, "one of the next writes to some disk will fail"),
+        "ruined superblock": _Words(Kind.FAULT, "all copies of a superblock are ruined"),
+        "ruined proofs": _Words(Kind.FAULT, "all proofs on a disk are ruined"),
+        "ruined proof": _Words(Kind.FAULT, "both copies of one proof are ruined"),
+        "ruined log": _Words(Kind.FAULT, "all records on a disk are ruined"),
+        "ruined checkpoints": _Words(Kind.FAULT, "all checkpoints on a disk are ruined"),
+        "ruined identity": _Words(Kind.FAULT, "both copies of an identity are ruined"),
+        "forgotten flush": _Words(Kind.FAULT, "a disk begins to report flushes that it does not make"),
+        "betrayal": _Words(Kind.FAULT, "whoever leads is alone with those whose disks will forget what they flush"),
     }
 )
 # These are told where they happen, with more detail.

@@ -56,6 +56,7 @@ class DiskFacts:
     is_damaged: bool = False  # Something on it decayed: more than a crash can do.
     may_be_lost: bool = False  # A copy of its superblock decayed: with a torn write of two others no image has a pair.
     may_forget: bool = False  # All proofs or records of it may be gone at once: amnesia.
+    forgets: bool = False  # It reported flushes that it did not make.
     is_wiped: bool = False  # It is a new one under an old id: nothing on it counts.
     is_flipped: bool = False  # The replica's memory is wrong, and was not replaced yet,
     flipped_op: int = 0  # since this op.
@@ -68,6 +69,21 @@ class DiskFacts:
     def watermark(self) -> int:
         """The op up to which this disk binds its replica to what it acknowledged (R-PROOF, 6.5)."""
         return watermark_of(self.proof, self.superblock)
+
+    def misremembers(self, found: Superblock, scan: Scan) -> bool:
+        """Whether what opening the disk finds is older than what it made durable, and gives no reason to doubt it."""
+        promised, proof = self.superblock, scan.proof
+        pairs = (
+            (promised.boot, found.boot),
+            (promised.view, found.view),
+            (promised.log_view, found.log_view),
+            (promised.commit.op, found.commit.op),
+        )
+        if any(now < before for before, now in pairs):
+            return True
+        if proof is None or not scan.has_log or self.proof is None:
+            return False  # An amnesiac knows that it forgot.
+        return proof.sequence < self.proof.sequence
 
     def append(self, output: WalAppend) -> None:
         """An append was handed to storage."""
@@ -109,6 +125,7 @@ class Facts:
         self.origin = genesis(cluster)
         self.disks = {image.replica: DiskFacts(image.replica, image) for image in superblocks}
         self.quorums: Quorums = quorums_of(len(superblocks))
+        self.is_beyond = False  # Something happened that no quorum makes good: whoever notices may stop, and say why.
         self.prepares: dict[bytes, Prepare] = {self.origin.checksum: self.origin}
         self.committed: list[bytes] = [self.origin.checksum]  # By op: cm(N).
 

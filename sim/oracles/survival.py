@@ -16,6 +16,7 @@ from trio_pb.core.manifest import CoreState
 from trio_pb.core.messages import GENESIS_CHECKPOINT, DoViewChange, EntryState, LogEntry, Reject, Reply
 from trio_pb.core.recovery import recover
 from trio_pb.core.selection import Undecided, select
+from trio_pb.errors import StorageError
 
 __all__ = ["AnsweredSurvives"]
 
@@ -62,13 +63,26 @@ class AnsweredSurvives(Oracle):
         if disk.is_damaged and disk.examine is not None:
             # What its storage work made durable may not be there any more: look.
             examined = disk.examine()
-            return None if examined is None or _is_amnesiac(examined[1]) else self._statement_of(*examined)
+            if examined is None or _is_amnesiac(examined[1]):
+                return None
+            if self.facts.is_beyond:
+                return self._statement_beyond(disk, *examined)
+            return self._statement_of(*examined)
         prepares = self.facts.prepares
         records = tuple(
             RecordHeader(p.op, p.checksum, p.parent, p.view, p.commit)
             for p in sorted((prepares[checksum] for checksum in disk.records), key=lambda p: (p.op, p.checksum))
         )
         return self._statement_of(disk.superblock, Scan(disk.proof, True, records))
+
+    def _statement_beyond(self, disk: DiskFacts, superblock: Superblock, scan: Scan) -> tuple[DoViewChange, int] | None:
+        """None as well for a disk whose start changes what can be demanded, and for one that its replica refuses."""
+        if disk.misremembers(superblock, scan):
+            return None
+        try:
+            return self._statement_of(superblock, scan)
+        except StorageError:
+            return None
 
     def _statement_of(self, superblock: Superblock, scan: Scan) -> tuple[DoViewChange, int]:
         found = recover(superblock, scan, _checkpoint(superblock))

@@ -33,6 +33,8 @@ class NoCopyStorm(Oracle):
         """Count a copy to each that it goes to."""
         prepare = message.prepare
         for receiver in send.replicas:
+            if self.facts.disks[receiver].forgets:
+                continue  # It fetches, writes, finds lost, and fetches again.
             copies = self._copies.setdefault((replica, receiver), {})
             count = copies[prepare.checksum] = copies.get(prepare.checksum, 0) + 1
             if count > COPIES_MAX:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sim.oracles.facts import Facts, violate
+from sim.oracles.testimony import Testimony
 from trio_pb.core import messages
 from trio_pb.core.durable import Scan, Superblock
 from trio_pb.core.ports import Apply, Collect, Send, Start, SuperblockWrite, ToClient, WalAppend
@@ -53,8 +54,10 @@ class Oracle:
 class Watch:
     """Facts and oracles of one run."""
 
-    def __init__(self, facts: Facts, oracles: Sequence[Oracle]) -> None:
+    def __init__(self, facts: Facts, oracles: Sequence[Oracle], *, is_beyond: bool = False) -> None:
+        """`is_beyond`: the run goes beyond the fault model."""
         self.facts = facts
+        self.testimony = Testimony(facts, may_fail=is_beyond)
         self.oracles = tuple(oracles)
         self.suffixes_dropped = 0  # Installs that left out what the replica's own log had.
         self._given: dict[int, dict[int, bytes]] = {}  # Replica -> op -> the prepare last handed to its disk.
@@ -74,6 +77,12 @@ class Watch:
         self._adopt = self._hooks("on_adopt")
         self._end = self._hooks("on_end")
 
+    def _fall_silent(self) -> None:
+        """A disk took back a promise, and nobody can know: what rests on promises is not owed any more (7.4)."""
+        self._by_message = {}
+        self._start = self._send = self._append = self._image = self._apply = self._to_client = ()
+        self._committed = self._step = self._core = self._state = self._collect = self._adopt = self._end = ()
+
     def _hooks(self, name: str) -> tuple[Callable[..., None], ...]:
         # Hooks have different signatures, which a lookup by name cannot tell: hence the ellipsis.
         found: list[Any] = [getattr(oracle, name, None) for oracle in self.oracles]
@@ -85,6 +94,9 @@ class Watch:
         # What it loaded counts: its own newest may be damaged, and an older one loads instead.
         if (start.checkpoint.op if start.checkpoint else 0) <= disk.flipped_op:
             disk.is_flipped = False  # It loaded a state of before.
+        self.testimony.hear(replica, start.superblock, start.scan)
+        if self.testimony.is_lost:
+            self._fall_silent()
         for hook in self._start:
             hook(replica, start)
         self.facts.disks[replica].restarted(start.superblock, durable)
@@ -96,6 +108,8 @@ class Watch:
         if kind is messages.PrepareMessage:
             assert isinstance(send.message, messages.PrepareMessage)
             self.facts.register(send.message.prepare)
+        if self.testimony.is_lost and isinstance(send.message, messages.StartView):
+            self.testimony.note_start_view(send.envelope.view, send.message)
         for hook in self._send:
             hook(replica, send)
         for hook in self._by_message.get(kind, ()):
@@ -168,20 +182,26 @@ class Watch:
         op, checksum = state.commit_known
         if op <= facts.committed_op:
             if facts.committed[op] != checksum:
-                self._conflict(replica, op)
+                self._conflict(replica, PrepareId(op, checksum))
             return
         first = facts.committed_op + 1
         chain = facts.chain(PrepareId(op, checksum), first - 1)
         if chain is None:
             return  # A link that we never saw in a message or append: another replica will show it.
-        if facts.parent_of(chain[0]) != facts.committed[first - 1]:
-            self._conflict(replica, first - 1)
+        below = facts.parent_of(chain[0])
+        if below != facts.committed[first - 1]:
+            self._conflict(replica, PrepareId(first - 1, below))
+            return
         facts.committed.extend(chain)
         for hook in self._committed:
             hook(replica, first, op)
 
-    def _conflict(self, replica: int, op: int) -> None:
-        violate("INV-2", f"R{replica} takes for committed at op {op} another prepare than the one committed first")
+    def _conflict(self, replica: int, id_: PrepareId) -> None:
+        if not self.testimony.is_lost:
+            violate(
+                "INV-2", f"R{replica} takes for committed at op {id_.op} another prepare than the one committed first"
+            )
+        self.testimony.note_other(id_)
 
     def state(self, replica: int, op: int, digest: bytes) -> None:
         """A state machine's digest after `op`."""

@@ -82,9 +82,9 @@ OTHER_ONE = prepare_at(1, GENESIS, timestamp=5)
 class World:
     """Doctored facts: three disks in view 1, and one oracle that looks on."""
 
-    def __init__(self, make: Callable[[Facts], Oracle]) -> None:
+    def __init__(self, make: Callable[[Facts], Oracle], *, is_beyond: bool = False) -> None:
         self.facts = Facts(CLUSTER, [image(0), image(1), image(2)])
-        self.watch = Watch(self.facts, [make(self.facts)])
+        self.watch = Watch(self.facts, [make(self.facts)], is_beyond=is_beyond)
         for prepare in (ONE, TWO, OTHER_ONE):
             self.facts.register(prepare)
 

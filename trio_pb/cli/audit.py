@@ -37,7 +37,7 @@ def audit_command(
     Args:
         seeds: How many to run.
         first_seed: The first of them; the others follow it.
-        profile: What may happen in a run: all, network, storage, crash, clock, ambush, or calm.
+        profile: What may happen in a run: all, network, storage, crash, clock, ambush, beyond, or calm.
         python: Another Python to compare with, of a virtual environment that has the requirements; can be
             given several times.
         jobs: Processes at once. By default one per core.

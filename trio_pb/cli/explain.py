@@ -50,7 +50,7 @@ def explain(
     Args:
         file: A recording, as `trio-pb sim run` and `trio-pb sim shrink` write it.
         seed: Tell this seed instead of a file.
-        profile: What may happen in the run of that seed: all, network, storage, crash, clock, ambush, or calm.
+        profile: What may happen in the run of that seed: all, network, storage, crash, clock, ambush, beyond, or calm.
         scenario: Tell this play from `trio-pb sim scenarios` instead.
         protocol: Who plays it: vsr, which is trio-pb's own, or naive.
         html: Write a page that draws the run, to be opened in a browser; it needs no network.

@@ -79,7 +79,8 @@ def run(
         python: Another Python to run the log in; may be given several times.
         seeds: How many to run, by default 100; it stops after 10 failures.
         first_seed: The first of them; the others follow it.
-        profile: What may happen in a run: all, network, storage, crash, clock, ambush, or calm (nothing does).
+        profile: What may happen in a run: all, network, storage, crash, clock, ambush, beyond, or calm (nothing
+            does).
         scenario: A name from `trio-pb sim scenarios`, or all. With --protocol naive and --seeds, the script is run
             so many times amid losses, delays and the orders of others.
         protocol: vsr, which is trio-pb's own, or naive: a textbook protocol that makes the scenario's mistake.
