@@ -54,6 +54,8 @@ class _File:
     unflushed: list[_Write] = attrs.field(factory=list[_Write])
     dropped: list[_Write] = attrs.field(factory=list[_Write])  # A flush of them failed; none will cover them again.
     unreadable: dict[int, int] = attrs.field(factory=dict[int, int])  # Sector -> reads of it that fail yet.
+    # Sector -> what stood there before its last write, and how many reads yet return that.
+    stale: dict[int, tuple[bytes, int]] = attrs.field(factory=dict[int, tuple[bytes, int]])
 
     @property
     def at_stake(self) -> list[_Write]:
@@ -66,6 +68,7 @@ class Place(NamedTuple):
 
     file: str | None
     offset: int
+    kept: int = 0  # So many of its first bytes come where they belong, all the same.
 
 
 class FakeDisk:
@@ -84,6 +87,8 @@ class FakeDisk:
         self.is_full = False  # No file grows, and no new one finds room.
         # Asked about every write while it is set: where it goes instead, None for its own place.
         self.divert: Callable[[steps.Write], Place | None] | None = None
+        # Asked likewise: how many reads of its sectors return what stood there before.
+        self.outdate: Callable[[steps.Write], int] | None = None
         self.fail_after: int | None = None  # So many writes and flushes from now, the next one fails.
         self.flushes_to_forget = 0  # So many of the next flushes are reported and not made.
         self._finishers: dict[type[Step], Callable[[Step], object]] = {
@@ -204,7 +209,7 @@ class FakeDisk:
                     _roll_back(data, file.at_stake)
                 else:
                     data = take(file.data)
-                files[name] = _File(data, entry_durable=True, unreadable=dict(file.unreadable))
+                files[name] = _File(data, True, unreadable=dict(file.unreadable), stale=dict(file.stale))
         return files
 
     def _settle_pending(self) -> None:
@@ -263,11 +268,7 @@ class FakeDisk:
     def sectors_in_use(self, file: str) -> list[int]:
         """The sectors that hold anything, and of which nothing waits for a flush."""
         held = self._files[file]
-        covered = {
-            sector
-            for write in held.at_stake
-            for sector in range(write.offset // SECTOR_SIZE, -(-write.end // SECTOR_SIZE))
-        }
+        covered = {sector for write in held.at_stake for sector in _sectors(write.offset, write.end)}
         data, blank = bytes(held.data), bytes(SECTOR_SIZE)
         starts = range(0, len(data), SECTOR_SIZE)
         used = (start // SECTOR_SIZE for start in starts if not blank.startswith(data[start : start + SECTOR_SIZE]))
@@ -337,9 +338,14 @@ class FakeDisk:
 
     def _write(self, step: steps.Write) -> None:
         place = self.divert(step) if self.divert is not None else None
-        if place is not None:
-            self._write_astray(place, step.data)
+        if place is None:
+            self._write_here(step)
             return
+        self._write_astray(place, step.data)
+        if place.kept:
+            self._write_here(steps.Write(step.file, step.offset, step.data[: place.kept]))
+
+    def _write_here(self, step: steps.Write) -> None:
         file = self._files.get(step.file)
         if file is None:
             file = self._files[step.file] = _File(bytearray(), entry_durable=False)
@@ -349,12 +355,23 @@ class FakeDisk:
             offset, new = len(held), bytes(offset - len(held)) + new
         end = offset + len(new)
         self._writes += 1
+        if self.outdate is not None or file.stale:
+            self._note_stale(file, step)
         self.written_bytes += len(step.data)
         file.unflushed.append(_Write(self._writes, offset, new, held[offset:end]))
         held[offset:end] = new
         if file.unreadable:
-            for sector in range(offset // SECTOR_SIZE, -(-end // SECTOR_SIZE)):
+            for sector in _sectors(offset, end):
                 file.unreadable.pop(sector, None)
+
+    def _note_stale(self, file: _File, step: steps.Write) -> None:
+        """Sectors are about to be written: what is read of them is new again, or old for a few times."""
+        reads = self.outdate(step) if self.outdate is not None else 0
+        for sector in _sectors(step.offset, step.offset + len(step.data)):
+            file.stale.pop(sector, None)
+            if reads:
+                old = bytes(file.data[sector * SECTOR_SIZE : (sector + 1) * SECTOR_SIZE])
+                file.stale[sector] = (old.ljust(SECTOR_SIZE, b"\0"), reads)
 
     def _finish_write(self, step: Step) -> None:
         assert type(step) is steps.Write
@@ -369,6 +386,8 @@ class FakeDisk:
             file.dropped = []
         with memoryview(file.data) as view:  # Without it a slice would be copied twice.
             data = bytes(view[step.offset : step.offset + step.size])
+        if file.stale:
+            data = _with_stale(file, step.offset, data)
         return _without_unreadable(file, step.offset, data) if file.unreadable else data
 
     def _finish_flush(self, step: Step) -> None:
@@ -426,10 +445,31 @@ def _roll_back(data: bytearray, writes: list[_Write]) -> None:
             del data[end:]  # The write made the file longer.
 
 
+def _sectors(low: int, high: int) -> range:
+    """The sectors of which low..high - 1 has a part."""
+    return range(low // SECTOR_SIZE, -(-high // SECTOR_SIZE))
+
+
+def _with_stale(file: _File, offset: int, data: bytes) -> bytes:
+    """What a read returns where sectors show what they were."""
+    read = bytearray(data)
+    for sector in _sectors(offset, offset + len(data)):
+        old, left = file.stale.get(sector, (b"", 0))
+        if left:
+            start = sector * SECTOR_SIZE
+            low, high = max(start, offset), min(start + SECTOR_SIZE, offset + len(data))
+            read[low - offset : high - offset] = old[low - start : high - start]
+            if left == 1:
+                del file.stale[sector]
+            elif left < ALWAYS:
+                file.stale[sector] = (old, left - 1)
+    return bytes(read)
+
+
 def _without_unreadable(file: _File, offset: int, data: bytes) -> bytes:
     """What a read returns where sectors fail: zeros in their places (R-IOERR)."""
     read = bytearray(data)
-    for sector in range(offset // SECTOR_SIZE, -(-(offset + len(data)) // SECTOR_SIZE)):
+    for sector in _sectors(offset, offset + len(data)):
         left = file.unreadable.get(sector, 0)
         if left:
             low = max(sector * SECTOR_SIZE, offset) - offset

@@ -36,7 +36,8 @@ LOG, PACKS = f"{LOG_FOLDER}/", f"{CHECKPOINT_FOLDER}/"
 ZONES = (LOG, LOG, LOG, LOG, PACKS, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
 # What a sweep must have seen, as counted.
 DISK_FAULTS = (
-    *("rot", "unreadable sectors", "misdirected write", "lost write", "lost file", "old superblock copy"),
+    *("rot", "unreadable sectors", "misdirected write", "lost write", "short write", "stale reads", "lost file"),
+    "old superblock copy",
     *("input/output error", "full disk", "stalled disk", "slow disk"),
 )
 
@@ -106,6 +107,8 @@ class DiskFaults:
             ("unreadable", plan.unreadable, self._fail_reads),
             ("misdirect", plan.misdirected, self._misdirect),
             ("lose write", plan.lost_writes, self._lose_write),
+            ("short write", plan.short_writes, self._cut_short),
+            ("stale", plan.stale_reads, self._outdate),
             ("lose file", plan.lost_files, self._lose_file),
             ("old copy", plan.old_copies, self._go_back),
         )
@@ -127,7 +130,7 @@ class DiskFaults:
         """Nothing fails any more; what decayed stays so until it is written again."""
         for replica in self._cluster.replicas:
             disk = replica.disk
-            disk.divert = disk.fail_after = None
+            disk.divert = disk.outdate = disk.fail_after = None
             disk.is_full = False
             replica.stalled_until, replica.slowness = 0, 1
 
@@ -200,6 +203,47 @@ class DiskFaults:
     def _lose_write(self, index: int) -> None:
         """The next write to some file is acknowledged, flushed, and never on the medium."""
         self._divert(("lose write", index), "lost write", lambda _decay, _step: NOWHERE)
+
+    def _cut_short(self, index: int) -> None:
+        """The next write to some file is acknowledged and flushed, and only its beginning is on the medium."""
+        key: Key = ("short write", index)
+
+        def where(_: Decay, step: Write) -> Place:
+            sectors = max(len(step.data) // SECTOR_SIZE, 1)
+            kept = self._choices.number((*key, "sectors"), 0, 63, 0) % sectors
+            return Place(None, 0, kept * SECTOR_SIZE)
+
+        self._divert(key, "short write", where)
+
+    def _outdate(self, index: int) -> None:
+        """What the next write to some file replaces is read once or twice more, or until the next write there."""
+        if self._is_over():
+            return
+        key: Key = ("stale", index)
+        decay, zone = self._victim(key), self._zone(key)
+        disk = decay.disk
+        skipped = self._choices.number((*key, "skipped"), 0, 7, 0)
+        reads = (1, 2, ALWAYS)[self._choices.number((*key, "reads"), 0, 2, 0)]
+
+        def outdate(step: Write) -> int:
+            nonlocal skipped
+            if not step.file.startswith(zone) or not decay.covers(step.file, step.offset):
+                return 0
+            if skipped:
+                skipped -= 1
+                return 0
+            disk.outdate = None
+            decay.mark(zone)
+            self._note("stale reads")
+            # Little is read while it runs; a restart reads everything.
+            self._cluster.scheduler.after(self._choices.latency((*key, "soon"), 1, 20 * MS), self._read_all, key, decay)
+            return reads
+
+        disk.outdate = outdate
+
+    def _read_all(self, key: Key, decay: Decay) -> None:
+        if not self._is_over():
+            self._perhaps_restart(decay, key)
 
     def _divert(self, key: Key, kind: str, where: Callable[[Decay, Write], Place]) -> None:
         if self._is_over():

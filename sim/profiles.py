@@ -295,6 +295,8 @@ def _draw_disk_faults(draw: _Draw, hurry: int, decaying: int) -> DiskFaultPlan:
         unreadable=some("unreadable", 0.4, 2, 1, 6) if decaying else 0,
         misdirected=some("misdirected", 0.4, 2, 1, 6) if decaying else 0,
         lost_writes=some("lost writes", 0.4, 2, 1, 6) if decaying else 0,
+        short_writes=some("short writes", 0.3, 2, 1, 6) if decaying else 0,
+        stale_reads=some("stale reads", 0.3, 2, 1, 6) if decaying else 0,
         lost_files=some("lost files", 0.3, 1, 2, 3) if decaying else 0,
         old_copies=some("old copies", 0.3, 2, 1, 4) if decaying else 0,
         io_errors=some("input/output errors", 0.2, 1, 3),
@@ -357,13 +359,17 @@ def draw_beyond(choices: Choices) -> Shape:
         unreadable=draw.one_of("unreadable beyond", 2, 0, 8),
         misdirected=draw.one_of("misdirected beyond", 0, 0, 6),
         lost_writes=draw.one_of("lost writes beyond", 0, 0, 6),
+        short_writes=draw.one_of("short writes beyond", 0, 0, 6),
+        stale_reads=draw.one_of("stale reads beyond", 0, 0, 6),
         lost_files=draw.one_of("lost files beyond", 1, 0, 3),
         old_copies=draw.one_of("old copies beyond", 0, 0, 4),
         ruins=draw.one_of("ruins", 1, 0, 2, 4),
         # What is forgotten nobody can know: few runs, or little would be demanded of most of them.
         forgotten_flushes=draw.one_of("forgotten flushes", 1, 3) if draw.exists("flushes forgotten", 0.1) else 0,
-        betrayals=draw.one_of("betrayals", 2, 4) if replicas > 2 and draw.exists("betrayals exist", 0.1) else 0,
     )
+    if replicas > 2 and draw.exists("betrayals exist", 0.15):
+        # With little else that is damaged, or those who are betrayed do not live to tell.
+        disks = attrs.evolve(disks, betrayals=draw.one_of("betrayals", 2, 4), ruins=0, decaying=0)
     flips = int(draw.exists("flip beyond", 0.2))
     plan = shape.faults
     if disks.forgotten_flushes:  # It shows at a power cut.

@@ -50,6 +50,8 @@ class DiskFaultPlan:
     unreadable: int = 0
     misdirected: int = 0
     lost_writes: int = 0
+    short_writes: int = 0
+    stale_reads: int = 0  # Writes after which their sectors show for a while what they held before.
     lost_files: int = 0
     old_copies: int = 0  # Of the superblock: one copy goes back to what it was.
     ruins: int = 0  # Of all copies of something, at one replica, at most of them or at all; beyond the model only.

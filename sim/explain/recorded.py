@@ -100,7 +100,8 @@ class _Disk(FakeDisk):
 
     def _write_astray(self, place: Place, data: bytes) -> None:
         where = "goes nowhere" if place.file is None else f"hits sector {place.offset // SECTOR_SIZE} of {place.file}"
-        self._recorder.disk_fault(self.owner, f"a write {where} instead of its place")
+        what = "a write" if not place.kept else f"a write but for its first {place.kept} bytes"
+        self._recorder.disk_fault(self.owner, f"{what} {where} instead of its place")
         super()._write_astray(place, data)
 
 

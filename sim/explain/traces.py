@@ -107,6 +107,7 @@ _OF_THE_WORLD: Mapping[str, _Words] = MappingProxyType(
         "odd requests": _Words(Kind.FAULT, "a client sends requests that make no sense"),
         "garbled bytes": _Words(Kind.FAULT, "a client sends bytes that are no message"),
         "input/output error": _Words(Kind.FAULT, "one of the next writes to some disk will fail"),
+        "stale reads": _Words(Kind.FAULT, "for a while some disk shows what it has just replaced"),
         "ruined superblock": _Words(Kind.FAULT, "all copies of a superblock are ruined"),
         "ruined proofs": _Words(Kind.FAULT, "all proofs on a disk are ruined"),
         "ruined proof": _Words(Kind.FAULT, "both copies of one proof are ruined"),
@@ -121,7 +122,8 @@ _OF_THE_WORLD: Mapping[str, _Words] = MappingProxyType(
 _TOLD_ELSEWHERE = frozenset(
     {
         *("pause", "flip", "crash planned", "rot", "unreadable sectors", "misdirected write"),
-        *("lost write", "lost file", "full disk", "stalled disk", "slow disk", "slow node", "wiped disk"),
+        *("lost write", "short write", "lost file", "full disk", "stalled disk", "slow disk", "slow node"),
+        "wiped disk",
         *("long pause", "clog", "isolation", *PARTITIONS),
     }
 )

@@ -59,7 +59,7 @@ def test_everything_exists_somewhere_and_not_everywhere() -> None:
     """Each kind, among few seeds, and none in all of them."""
     plans = [draw_beyond(Choices(seed)).faults for seed in range(200)]
     assert all(plan.is_beyond for plan in plans)
-    for name in ("ruins", "forgotten_flushes", "betrayals", "lost_files"):
+    for name in ("ruins", "forgotten_flushes", "betrayals", "lost_files", "stale_reads", "short_writes"):
         assert {bool(getattr(plan.disks, name)) for plan in plans} == {True, False}
     assert {bool(plan.flips) for plan in plans} == {bool(plan.wipes) for plan in plans} == {True, False}
     assert any(plan.flips and plan.wipes for plan in plans)

@@ -81,6 +81,40 @@ def test_write_goes_astray() -> None:
     assert disk.is_clean
 
 
+def test_short_write_leaves_the_rest_as_it_was() -> None:
+    """It is reported and flushed; the next one of the same place is whole."""
+    disk = _disk()
+    disk.do(Write("file", SECTOR_SIZE, OLD))
+    disk.divert = lambda _: Place(None, 0, SECTOR_SIZE)
+    disk.do(Write("file", 0, NEW * 2))
+    disk.divert = None
+    disk.do(Flush("file"))
+    assert _content(disk, 2 * SECTOR_SIZE) == NEW + OLD
+    assert disk.is_clean
+    disk.do(Write("file", 0, NEW * 2))
+    assert _content(disk, 2 * SECTOR_SIZE) == NEW * 2
+
+
+def test_stale_reads_show_what_was_there_before() -> None:
+    """So many times, sector by sector; what is written is durable all the same, and the next write is seen at once."""
+    disk = _disk()
+    disk.outdate = lambda _: 2
+    disk.do(Write("file", 0, NEW * 2))
+    disk.do(Flush("file"))
+    disk.outdate = None
+    assert _content(disk, 2 * SECTOR_SIZE) == OLD + bytes(SECTOR_SIZE)
+    assert _content(disk.remains()) == OLD
+    disk.cut_power()
+    assert _content(disk, 100) == OLD[:100]
+    assert _content(disk, 2 * SECTOR_SIZE) == NEW + bytes(SECTOR_SIZE)
+    disk.outdate = lambda _: ALWAYS
+    disk.do(Write("file", 0, LATER))
+    disk.outdate = None
+    assert [_content(disk) for _ in range(3)] == [NEW] * 3
+    disk.do(Write("file", 0, OLD))
+    assert _content(disk) == OLD
+
+
 def test_failed_flush_leaves_clean_pages_that_a_power_cut_takes() -> None:
     """T-12: reads show the write, a second flush does not save it, and the power cut takes it."""
     disk = _disk({("write fate", 0, "file", 0, 1): LOST})
@@ -134,7 +168,7 @@ def test_at_most_a_minority_decays(replicas: int, seed: int) -> None:
     cluster = SimCluster(Choices(seed), Shape(replicas=replicas, faults=plan))
     faults = DiskFaults(cluster, lambda _: None, lambda: False)
     assert len({decay.replica.number for decay in faults.decays}) == (replicas - 1) // 2 == len(faults.decays)
-    assert len(faults.plan()) == (9 if faults.decays else 3)
+    assert len(faults.plan()) == (11 if faults.decays else 3)
     for decay in faults.decays:
         copies = [decay.covers(PROOFS_FILE, copy * proofs.COPY_DISTANCE) for copy in range(proofs.COPIES)]
         assert sum(copies) == 1
