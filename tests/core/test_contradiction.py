@@ -63,6 +63,17 @@ def test_a_body_that_continues_another_log() -> None:
     assert "op 4 continues another entry than the one at op 3 here" in stopped(b)
 
 
+def test_a_primary_that_tells_two_logs_of_its_view() -> None:
+    """INV-7: it forgot that it led this view before, and led it again; whoever holds the first log says so."""
+    b = Bench(disk_of(1, log=OURS[:3], commit=2))
+    b.hear_start_view(OURS[:2], view=1024)
+    b.hear_start_view(OURS, view=1024)
+    assert not b.given(Fatal)
+    assert b.head == 5
+    b.hear_start_view(OTHER[:4], view=1024)
+    assert "op 4 of view 1024 is another one here than its primary has" in stopped(b)
+
+
 def test_a_superblock_of_an_earlier_boot() -> None:
     """7.4: a proof of boot 2 needs a superblock of boot 2: this one went back in time."""
     disk = disk_of(1, log=OURS[:2], boot=1)

@@ -538,11 +538,16 @@ class ViewChange:
         """We hold this view's log already: learn identities above our head, never shrink."""
         state, log = self.state, self.state.log
         head = message.base.op + len(message.checksums)
-        if state.status is not Status.NORMAL or head <= log.head or log.head < message.base.op:
+        if state.status is not Status.NORMAL or log.head < message.base.op:
             return
-        first = log.head - message.base.op
-        ours = message.base.checksum if first == 0 else message.checksums[first - 1]
-        if ours == log.head_checksum:
+        common = min(head, log.head)
+        known = log.checksum(common)
+        first = common - message.base.op
+        if known not in (None, message.base.checksum if first == 0 else message.checksums[first - 1]):
+            raise ContradictionError(
+                f"op {common} of view {state.view} is another one here than its primary has (INV-7)"
+            )
+        if head > log.head:
             reach(Mark.START_VIEW_EXTENDS)
             log.extend_identities(message.checksums[first:])
             state.raise_commit(message.base.op, message.base.checksum)
