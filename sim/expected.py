@@ -6,6 +6,9 @@ counted as, and what they bring about in the protocol; a sweep of a few hundred 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from sim.ambushes import AMBUSHES
 from sim.beyond import RUINS
 from sim.client_faults import CLIENT_FAULTS
@@ -17,8 +20,9 @@ from sim.minimal_quorums import MINIMAL_QUORUMS
 from sim.partitions import PARTITIONS
 from sim.processes import PROCESSES
 from sim.profiles import FAMILIES, Family
+from trio_pb.core.marks import Mark
 
-__all__ = ["expected_of"]
+__all__ = ["expected_of", "is_outside"]
 
 ALWAYS = ("became_primary", "ex_primary")
 ISOLATED = ("isolation", "messages blocked", "abdicated")
@@ -43,6 +47,20 @@ BEYOND = (
     *("disk lost", "fatal unrecoverable", "fatal contradiction", "testimony lost", "promise broken"),
     *("all answered", "answers withheld"),
 )
+# No run takes these branches, and why.
+OUTSIDE: Mapping[Mark, str] = MappingProxyType(
+    {
+        # Of a minority of the disks an op may be gone; all others hold it or deny it, which always decides (6.4).
+        Mark.BLOCKED: "undecided when everybody spoke: beyond the fault model, where runs of that profile take it",
+        Mark.FORKED_HEAD: "two logs of one view are impossible (INV-7) unless its primary's disk went back in time",
+        Mark.DIVERGED_BY_PROBE: "a flip shows in no answer, or clients would hear wrong ones: a scenario has it",
+    }
+)
+
+
+def is_outside(mark: Mark, profile: str) -> bool:
+    """Whether no run of a profile can take this branch."""
+    return mark in OUTSIDE and not (profile == "beyond" and mark is Mark.BLOCKED)
 
 
 def expected_of(profile: str) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 
 import attrs
 
-from sim.expected import expected_of
+from sim.expected import expected_of, is_outside
 from sim.experiment import DEFAULT_EXPERIMENT, Experiment, Swarm, run_seed
+from sim.profiles import DEFAULT_PROFILE
 from sim.run import Failure, RunReport
 from trio_pb.core.marks import Mark
 
@@ -95,7 +96,8 @@ class SweepReport:
     @property
     def marks_never_reached(self) -> list[Mark]:
         """Rare branches of the protocol that no run took: holes in what the runs try."""
-        return [mark for mark in Mark if not self.marks[mark]]
+        profile = self.experiment.profile if isinstance(self.experiment, Swarm) else DEFAULT_PROFILE
+        return [mark for mark in Mark if not (self.marks[mark] or is_outside(mark, profile))]
 
     @property
     def seeds_per_cpu_minute(self) -> float:

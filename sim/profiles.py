@@ -34,6 +34,7 @@ SCRUBS = ((100, 20), (4, 2, 20))
 AMBUSHED_SHARE = 0.2  # Of the seeds; they meet most of the truncations.
 DECAYING_SHARE = 0.5  # The others have the faults of crashes only (INV-28).
 LARGE_SHARE = 0.06  # Clusters of 6 and 7: each costs as much as several small ones.
+TIGHT_SHARE = 0.1  # Of the seeds, in which replicas serve one another little at a time.
 CORE_SHARE = 0.3
 CODEC_SHARE = 1 / 8  # Bytes, not objects: messages take twice the time.
 CODEC_SHARE_FOCUSED = 1 / 3
@@ -183,10 +184,13 @@ def draw_calm(choices: Choices) -> Shape:
 def _draw_limits(draw: _Draw) -> Limits:
     pipeline = draw.one_of("pipeline", 32, 32, 8, 4, 1)
     interval = draw.one_of("checkpoint interval", 16, 8, 4, 32, 1024)
+    batch = draw.one_of("batch", 256, 8, 2)
+    # Serving is throttled where a peer can take a batch or a piece of a chunk in a period, and little more.
+    is_tight = draw.exists("tight serving", TIGHT_SHARE)
     return Limits(
         pipeline_max=pipeline,
         pipeline_eager_max=min(pipeline, draw.one_of("eager", 4, 1, 2)),
-        batch_requests_max=draw.one_of("batch", 256, 8, 2),
+        batch_requests_max=min(batch, 8) if is_tight else batch,
         # Few sessions only where eviction is to be met: a client whose session is gone loses requests.
         sessions_max=draw.one_of("sessions", 64, 64, 64, 64, 64, 3),
         session_window=draw.one_of("window", 8, 8, 2, 1),
@@ -196,7 +200,8 @@ def _draw_limits(draw: _Draw) -> Limits:
         repair_requests_max=draw.one_of("repair requests", 8, 1),
         repair_wanted_max=draw.one_of("repair wanted", 32, 2),
         # A batch and a chunk of such a run are smaller than the least.
-        repair_serve_bytes_max=draw.one_of("repair serve", 2048, 2048, 64) * 1024,
+        repair_serve_bytes_max=4 * KIB if is_tight else draw.one_of("repair serve", 2048, 2048, 64) * KIB,
+        chunk_piece_max=2 * KIB if is_tight else 256 * KIB,
         wal_reads_max=draw.one_of("journal reads", 64, 2),
         checkpoint_interval_ops=interval,
         wal_ops=interval * draw.one_of("journal intervals", 4, 2, 3),

@@ -144,6 +144,7 @@ class SimReplica:
         self.recorded: list[list[RecordedStep]] = []
         self.steps = 0
         self.clock = WallClock()
+        self._miscomputes = False
         self._crash_power = False
         self._lost_power = False  # In the crash before this boot.
         self._boots = 0
@@ -266,9 +267,17 @@ class SimReplica:
 
     def flip(self) -> None:
         """Let the state in memory go wrong, where no request and no read looks (PROTOCOL 9, mismatch)."""
+        self._go_wrong()
+        self.world.shape.subject.corrupt(self.machine)
+
+    def miscompute(self) -> None:
+        """Let the next answer come out wrong, though the state is right."""
+        self._go_wrong()
+        self._miscomputes = True
+
+    def _go_wrong(self) -> None:
         disk = self._watch.facts.disks[self.number]
         disk.is_flipped, disk.flipped_op = True, self.machine.op
-        self.world.shape.subject.corrupt(self.machine)
 
     def pause(self) -> None:
         """Stop executing; the world goes on, and what arrives waits."""
@@ -455,6 +464,9 @@ class SimReplica:
     def _on_apply(self, output: Apply) -> None:
         self._watch.apply(self.number, output)
         results = self.machine.apply(output.op, output.timestamp, output.items)
+        if self._miscomputes and results:
+            self._miscomputes = False
+            results = (bytes(255 - byte for byte in results[0]), *results[1:])
         self._fed.append(Applied(output.op, results))
         if output.op % 32 == 0:
             self._watch.state(self.number, output.op, self.machine.digest())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from sim.narrated import NarratedCluster
 from sim.scenarios.scenario import scenario
 from sim.shape import Shape
@@ -11,6 +13,10 @@ INTERVAL = 8
 SHORT_LOG = Shape(
     limits=Limits(batch_requests_max=1, checkpoint_interval_ops=INTERVAL, wal_ops=4 * INTERVAL, pipeline_max=4)
 )
+LONG_TAIL = Shape(
+    limits=Limits(batch_requests_max=1, checkpoint_interval_ops=INTERVAL, wal_ops=4 * INTERVAL, pipeline_eager_max=32)
+)
+PROBED = attrs.evolve(SHORT_LOG, limits=attrs.evolve(SHORT_LOG.limits, probe_interval_ops=4))
 
 
 def fall_behind(c: NarratedCluster, name: str, *, ops: int = 60) -> None:
@@ -69,4 +75,77 @@ def diverged_backup_rebuilds(c: NarratedCluster) -> None:
     c.wait_until(lambda: c.count("diverged") == 1, f"after {3 * INTERVAL} orders {b} has noticed")
     c.wait_until(lambda: c.count("state_transferred") == 1, f"{b} has copied the others' state")
     c.expect(not c.replica(b).state.is_untrusted, f"{b} trusts itself again")
+    c.expect_same_state()
+
+
+def order_alone(c: NarratedCluster, name: str, *, ops: int) -> None:
+    """Let a primary that is cut off order what nobody else will ever hold."""
+    c.isolate(name)
+    c.tell(f"clients that reach only {name} place {ops} orders there")
+    with c.quietly():
+        for number in range(ops):
+            c.order(f"lonely {number}", customer=100 + number, via=name)
+        c.run_for(10)
+    c.cut_clients(name)
+    c.expect(c.replica(name).head > 2 * INTERVAL, f"its log goes beyond op {2 * INTERVAL}: two checkpoints")
+
+
+@scenario(shape=LONG_TAIL)
+def dead_log_begins_afresh(c: NarratedCluster) -> None:
+    """Who lost its state copies one before it hears of the new log: what it ordered alone chains to nothing (8.2)."""
+    a, b, other = c.names
+    c.orders(INTERVAL)
+    c.run_for(20)
+    old = c.disk(a).checkpoint
+    order_alone(c, a, ops=3 * INTERVAL)
+    new = c.await_primary(b, other)
+    rest = other if new == b else b
+    c.disk(rest).rot_chunks(old.digest)
+    c.tell(f"the checkpoint of op {old.op} decays on the disk of {rest}; a few orders are placed without {a}")
+    with c.quietly():
+        for number in range(INTERVAL // 2):
+            c.order(f"laptop {number}", customer=number).expect_reply()
+    c.crash(a)
+    c.tell(f"{a} loses its checkpoint")
+    c.disk(a).lose_checkpoints()
+    told, unasked = c.hold("StartView", dst=a), c.lose("GetChunk", src=a)
+    c.tell(f"{a} comes back; what {new} tells it of the new log is late")
+    c.mend(a, new, rest)
+    c.restart(a)
+    c.wait_until(lambda: bool(told.letters), f"{new} has told {a} the log of its view")
+    c.cut(a, new)
+    c.tell(f"from now on {a} hears {rest} only, while orders go on")
+    with c.quietly():
+        for number in range(2 * INTERVAL):
+            c.order(f"later {number}", customer=number).expect_reply()
+        c.run_for(20)
+    unasked.stop()
+    c.wait_until(lambda: c.count("state_transferred") > 0, f"{a} has copied a state from {rest}")
+    state = c.replica(a).state
+    c.expect(state.log.head == state.log.base.op, "nothing is left of what it ordered alone: its log begins there")
+    c.tell(f"now the old news of the new log arrive: it ends below what {a} has")
+    applied = state.applied
+    c.mend(a, new)
+    told.release()
+    c.run_for(1)
+    c.expect(state.applied == applied, f"{a} does not go back")
+    c.heal()
+    c.expect_same_state()
+
+
+@scenario(shape=PROBED)
+def one_wrong_answer_shows_in_a_probe(c: NarratedCluster) -> None:
+    """A backup computes a single answer wrong, and its state is right: the next probe shows it (9)."""
+    b = c.names[1]
+    c.orders(3)
+    c.tell(f"the next answer that {b} computes is wrong; nobody asked it")
+    c.replica(b).replica.miscompute()
+    with c.quietly():
+        for number in range(2 * PROBED.limits.probe_interval_ops):
+            c.order(f"laptop {number}", customer=number).expect_reply()
+    c.wait_until(lambda: c.count("diverged") == 1, f"{b} has noticed, and serves nothing any more")
+    with c.quietly():
+        for number in range(3 * INTERVAL):
+            c.order(f"later {number}", customer=number).expect_reply()
+    c.wait_until(lambda: c.count("state_transferred") == 1, f"{b} has copied the others' state")
     c.expect_same_state()

@@ -6,6 +6,7 @@ import pytest
 
 from sim.scenarios.catalogue import SCENARIOS
 from sim.scenarios.scenario import Scenario
+from trio_pb.core.marks import Mark, take_reached
 
 
 @pytest.mark.parametrize("scenario", [pytest.param(it, id=it.name) for it in SCENARIOS.values()])
@@ -17,6 +18,20 @@ def test_scenario(scenario: Scenario) -> None:
     assert "replicas" in lines[0].text
     assert any(line.is_check for line in lines)
     assert not cluster.sim.choices.made, "nothing happens in a scenario that it does not say"
+
+
+@pytest.mark.parametrize(
+    ("name", "marks"),
+    [
+        ("dead-log-begins-afresh", {Mark.TRANSFER_NEW_LOG, Mark.START_VIEW_TOO_SHORT}),
+        ("one-wrong-answer-shows-in-a-probe", {Mark.DIVERGED_BY_PROBE}),
+    ],
+)
+def test_branches_that_chance_does_not_find(name: str, marks: set[Mark]) -> None:
+    """These are taken in no run of thousands: more than one rare thing must happen, one after the other."""
+    take_reached()
+    SCENARIOS[name].play(SCENARIOS[name].cluster())
+    assert marks <= take_reached()
 
 
 def test_titles_are_sentences_that_fit_a_line() -> None:
