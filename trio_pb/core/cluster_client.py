@@ -1,6 +1,6 @@
 """The client protocol as a pure machine: sessions, retries, redirects, deadlines (PROTOCOL 5.4, 10).
 
-Requests become numbers of sessions; a pool of sessions gives room for hundreds at once over one
+Requests become numbers of sessions (`session_pool`), which gives room for hundreds at once over one
 connection. Every token given in comes out in exactly one `Completed`, and what that says of the effect
 is certain: NOT_SENT and NOT_APPLIED never have one, SUCCESS has exactly one, UNKNOWN says so.
 docs/explanation/client.md tells the same as a story.
@@ -9,12 +9,9 @@ docs/explanation/client.md tells the same as a story.
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
-
-import attrs
 
 from trio_pb.core.client_links import FAR, Link, Links, LinkState
 from trio_pb.core.client_ports import (
@@ -36,6 +33,7 @@ from trio_pb.core.client_ports import (
 from trio_pb.core.client_reads import PendingRead, Reads
 from trio_pb.core.messages import Greeted, ReadMode, Reject, RejectCode, Reply
 from trio_pb.core.session_client import Pending, Session, client_id
+from trio_pb.core.session_pool import SessionPool
 from trio_pb.errors import ConfigError, LocalProtocolError
 
 __all__ = ["ClusterClient"]
@@ -48,14 +46,6 @@ ELSEWHERE_CODES = frozenset({RejectCode.NOT_PRIMARY, RejectCode.RETIRED, RejectC
 LATER_CODES = frozenset({RejectCode.BUSY, RejectCode.WINDOW})  # Said by a primary only.
 
 
-@attrs.define(eq=False)
-class _Seat:
-    """One place of the pool. Its session may be lost and replaced; its queue stays, in order."""
-
-    queue: OrderedDict[int, Submit] = attrs.Factory(OrderedDict[int, Submit])  # Of its lanes, without numbers yet.
-    session: Session | None = None
-
-
 class ClusterClient:
     """One client of one cluster. `identity` is 16 random bytes, new for every process."""
 
@@ -63,20 +53,12 @@ class ClusterClient:
         if len(identity) != IDENTITY_SIZE:
             raise ConfigError(f"client identity: {len(identity)} bytes, must be {IDENTITY_SIZE}")
         self._options = options or ClientOptions()
-        self._identity = identity
         self._random = Random(identity + self._options.seed.to_bytes(16, "big"))
         self._now_ms = 0
         self._outputs: list[ClientOutput] = []
         self._links = Links(addresses, self._options, self._random, self._outputs, self._on_link_lost)
         self._reads = Reads(client_id(identity, READS_INDEX), self._options, self._links)
-        self._sessions: dict[bytes, Session] = {}  # By client id; lost ones while something is under way.
-        self._sessions_made = 0
-        self._seats: dict[int, _Seat] = {}  # By index, below sessions_max.
-        self._seated = 0  # Those that have a session.
-        self._turn: deque[_Seat] = deque()  # The same seats; whose turn it is to take from the queue.
-        self._queue: OrderedDict[int, Submit] = OrderedDict()  # Without lane and without numbers yet.
-        self._queue_of: dict[int, OrderedDict[int, Submit]] = {}  # Token -> the queue that holds it.
-        self._pending: dict[int, Pending] = {}  # Token -> its number.
+        self._pool = SessionPool(identity, self._options.sessions_max)
         self._deadlines: list[tuple[int, int]] = []  # Heap of (deadline_ms, token); completed ones linger.
         self._sweep_ms = FAR  # No resend is due before.
         self._is_disk_full = False  # The primary said so last, and has ordered nothing since.
@@ -135,14 +117,12 @@ class ClusterClient:
     @property
     def has_work(self) -> bool:
         """Whether anything waits for an answer, be it only a number that must be used up."""
-        return bool(self._reads.by_number or self._queue_of) or any(
-            session.pending and not session.is_lost for session in self._sessions.values()
-        )
+        return bool(self._reads.by_number) or self._pool.is_working
 
     @property
     def outstanding(self) -> int:
         """Tokens without an outcome."""
-        return len(self._queue_of) + len(self._pending) + len(self._reads.by_token)
+        return self._pool.outstanding + len(self._reads.by_token)
 
     def explain(self) -> str:
         """Why nobody leads, in words for a person."""
@@ -151,13 +131,8 @@ class ClusterClient:
     # --- Callers --------------------------------------------------------------------------------
 
     def _on_submit(self, submit: Submit) -> None:
-        if not self._accept(submit.token, submit.body, submit.deadline_ms):
-            return
-        queue = self._queue
-        if submit.lane is not None:
-            queue = self._seat(submit.lane % self._options.sessions_max).queue
-        queue[submit.token] = submit
-        self._queue_of[submit.token] = queue
+        if self._accept(submit.token, submit.body, submit.deadline_ms):
+            self._pool.put(submit)
 
     def _on_submit_read(self, submit: SubmitRead) -> None:
         # A page of a scan can come from one replica alone, and that may be gone for good.
@@ -173,7 +148,7 @@ class ClusterClient:
 
     def _accept(self, token: int, body: bytes, deadline_ms: int) -> bool:
         """Check what can be checked here; complete at once what cannot be taken."""
-        if token in self._queue_of or token in self._pending or token in self._reads.by_token:
+        if self._is_live(token):
             raise LocalProtocolError(f"token {token} is in use")
         if self._refuse_size(token, body):
             return False
@@ -200,7 +175,7 @@ class ClusterClient:
         return True
 
     def _is_live(self, token: int) -> bool:
-        return token in self._queue_of or token in self._pending or token in self._reads.by_token
+        return token in self._pool or token in self._reads.by_token
 
     # --- Connections ----------------------------------------------------------------------------
 
@@ -217,7 +192,7 @@ class ClusterClient:
                 read.carrier = None
                 read.resend_ms = self._now_ms
         self._sweep_ms = self._now_ms  # A read may have waited for this connection: it goes elsewhere now.
-        for session in list(self._sessions.values()):
+        for session in list(self._pool.sessions.values()):
             for pending in list(session.pending.values()):
                 pending.on_lost(address)
                 if session.is_lost and not pending.certain:
@@ -245,17 +220,17 @@ class ClusterClient:
         if type(message) is Greeted:
             if self._links.on_greeted(link, message, self._now_ms):
                 self._sweep_ms = self._now_ms
-                for token, queue in [*self._queue_of.items()]:
-                    self._refuse_size(token, queue[token].body)
+                for submit in self._pool.queued:
+                    self._refuse_size(submit.token, submit.body)
         elif type(message) is Reject and message.code is RejectCode.WRONG_CLUSTER:
             self._links.on_foreign(link, "belongs to another cluster", self._now_ms)
         elif type(message) is Reject:
             self._links.on_refused(link, f"refuses us: {message.code.name.lower()}", self._now_ms)
         self._note_lead(lead)
         if self._links.are_all_foreign:
-            for token in [*self._queue_of]:
+            for submit in self._pool.queued:
                 text = f"no address belongs to our cluster: {self._links.explain()}"
-                self._complete(token, Failure(OutcomeKind.NOT_SENT, "wrong_cluster", text))
+                self._complete(submit.token, Failure(OutcomeKind.NOT_SENT, "wrong_cluster", text))
 
     def _note_lead(self, before: Link | None) -> None:
         """After something that may have changed the lead: a new one is sent all that waits."""
@@ -263,7 +238,7 @@ class ClusterClient:
         if lead is None or lead is before:
             return
         self._is_disk_full = False
-        for session in self._sessions.values():
+        for session in self._pool.sessions.values():
             if not session.is_lost:
                 for pending in session.pending.values():
                     pending.resend_ms = self._now_ms
@@ -284,10 +259,10 @@ class ClusterClient:
         if reply.client == self._reads.client:
             self._on_read_reply(link, replica, reply)
             return
-        session = self._sessions.get(reply.client)
-        pending = session.pending.get(reply.number) if session is not None else None
-        if session is None or pending is None:
+        pending = self._pool.find(reply.client, reply.number)
+        if pending is None:
             return  # The answer to an earlier transmission came first.
+        session = pending.session
         if reply.number == 0:
             if reply.session:
                 session.on_registered(reply.session)
@@ -298,8 +273,7 @@ class ClusterClient:
             return
         self._acts_as_primary(link)
         self._is_disk_full = False
-        del session.pending[reply.number]
-        self._forget_if_done(session)
+        self._pool.settle(pending)
         if pending.token is not None:
             self._complete(pending.token, Success(reply, replica, link.connection))
 
@@ -325,10 +299,10 @@ class ClusterClient:
                 else:
                     self._sweep_ms = min(self._sweep_ms, read.resend_ms)
             return
-        session = self._sessions.get(reject.client)
-        pending = session.pending.get(reject.number) if session is not None else None
-        if session is None or pending is None or reject.session != session.number:
+        pending = self._pool.find(reject.client, reject.number)
+        if pending is None or reject.session != pending.session.number:
             return
+        session = pending.session
         pending.on_refused(link.address, reject.code.name.lower())
         if session.is_lost:
             self._end_lost(pending)
@@ -344,7 +318,7 @@ class ClusterClient:
             self._acts_as_primary(link)
             self._lose_session(session)
         elif reject.code is RejectCode.STALE and pending.number != 0:
-            self._on_forgotten(session, pending)
+            self._on_forgotten(pending)
         else:
             self._on_final_refusal(link, pending)
 
@@ -376,15 +350,15 @@ class ClusterClient:
         if pending.token is not None:
             self._on_final_refusal(link, pending)
             return
-        for token in [*self._queue_of]:
-            self._complete(token, _full(link.replica))
+        for submit in self._pool.queued:
+            self._complete(submit.token, _full(link.replica))
         # Not doubled: this number holds up those that come after it once there is space again.
         delay_ms = self._options.retransmit_ms
         self._resend_at(pending, self._now_ms + delay_ms + self._random.randrange(delay_ms // 4 + 1))
 
-    def _on_forgotten(self, session: Session, pending: Pending) -> None:
+    def _on_forgotten(self, pending: Pending) -> None:
         """The number was executed and its reply is not kept any more (the window excludes it)."""
-        del session.pending[pending.number]
+        self._pool.settle(pending)
         if pending.token is not None:
             text = "this number was executed before and its reply is not kept any more"
             self._complete(pending.token, Failure(OutcomeKind.UNKNOWN, "stale", text))
@@ -397,23 +371,16 @@ class ClusterClient:
         What is under way for the first time waits for its own refusal, a little: then it certainly
         had no effect. Nothing is sent again, neither in this session nor in the next.
         """
-        session.is_lost = True
-        for seat in self._seats.values():
-            if seat.session is session:
-                seat.session = None
-                self._seated -= 1
+        self._pool.lose(session)
         for pending in list(session.pending.values()):
             if pending.token is None or pending.carrier is None or not pending.certain:
                 self._end_lost(pending)
             else:
                 self._resend_at(pending, self._now_ms + self._options.retransmit_ms)
-        self._forget_if_done(session)
 
     def _end_lost(self, pending: Pending) -> None:
         """Give a number of a lost session its outcome."""
-        session = pending.session
-        del session.pending[pending.number]
-        self._forget_if_done(session)
+        self._pool.settle(pending)
         if pending.token is None:
             return
         if pending.has_no_effect:
@@ -423,18 +390,11 @@ class ClusterClient:
             text = "the cluster evicted our session and cannot tell any more whether this request was executed"
             self._complete(pending.token, Failure(OutcomeKind.UNKNOWN, "session_lost", text))
 
-    def _forget_if_done(self, session: Session) -> None:
-        if session.is_lost and not session.pending:
-            self._sessions.pop(session.client, None)
-
     # --- Outcomes -------------------------------------------------------------------------------
 
     def _complete(self, token: int, outcome: Success | Failure) -> None:
         """The one place where a token gets its outcome."""
-        queue = self._queue_of.pop(token, None)
-        if queue is not None:
-            del queue[token]
-        self._pending.pop(token, None)
+        self._pool.remove(token)
         read = self._reads.by_token.get(token)
         if read is not None:
             self._reads.remove(read)
@@ -448,10 +408,10 @@ class ClusterClient:
 
     def _give_up(self, token: int, reason: str) -> None:
         """Complete `token` with what is certain now."""
-        pending = self._pending.get(token)
-        if token in self._queue_of and self._is_disk_full and reason == "deadline":
+        pending = self._pool.numbered.get(token)
+        if self._pool.is_queued(token) and self._is_disk_full and reason == "deadline":
             self._complete(token, _full(self.primary))
-        elif token in self._queue_of:
+        elif self._pool.is_queued(token):
             self._complete(token, Failure(OutcomeKind.NOT_SENT, reason, f"never sent: {self._links.explain()}"))
         elif pending is not None:
             if pending.has_no_effect:
@@ -462,8 +422,7 @@ class ClusterClient:
                 text = f"sent {pending.attempts} times, no answer that settles it"
                 failure = Failure(OutcomeKind.UNKNOWN, reason, text)
             if pending.session.is_lost:
-                del pending.session.pending[pending.number]
-                self._forget_if_done(pending.session)
+                self._pool.settle(pending)
                 self._complete(token, failure)
             else:
                 self._fail_pending(pending, failure)
@@ -500,7 +459,7 @@ class ClusterClient:
             if chosen is None and candidate.sent_ms <= stale_ms and candidate.carrier != link.address:
                 chosen = candidate
         if chosen is None or chosen.carrier is not None:
-            chosen = self._number_one() or chosen
+            chosen = self._pool.take_one(self._links.window) or chosen
         if type(chosen) is PendingRead:
             self._send_read(chosen, link)
         elif type(chosen) is Pending:
@@ -510,22 +469,7 @@ class ClusterClient:
         for read in self._reads.by_number.values():
             if read.mode is ReadMode.LINEARIZABLE and read.address is None:
                 yield read
-        for session in self._sessions.values():
-            lowest = session.lowest
-            if lowest is not None and not session.is_lost:
-                yield lowest
-
-    def _number_one(self) -> Pending | None:
-        """Give one queued request a number though nobody leads, to have something to ask with."""
-        for seat in self._seats.values():
-            session = seat.session
-            queue = seat.queue or self._queue
-            if session is not None and not session.pending and queue and session.has_room(self._links.window):
-                return self._assign(session, queue)
-        if self._sessions or not self._queue_of:
-            return None
-        laned = (seat for seat in self._seats.values() if seat.queue)
-        return self._open(next(laned, None) or self._seat(0)).pending[0]
+        yield from self._pool.lowest()
 
     def _resend(self) -> None:
         """Transmit what waits and is due."""
@@ -533,7 +477,7 @@ class ClusterClient:
             return
         self._sweep_ms = FAR
         lead = self._links.lead
-        for session in list(self._sessions.values()):
+        for session in list(self._pool.sessions.values()):
             for pending in list(session.pending.values()):
                 if pending.resend_ms <= self._now_ms:
                     if session.is_lost:
@@ -552,64 +496,11 @@ class ClusterClient:
 
     def _pump(self) -> None:
         """Give numbers to queued requests as far as the windows allow, and send them."""
-        if not self._queue_of:
-            return
         lead = self._links.lead
         if lead is None or self._links.is_doubted(self._now_ms):
             return  # What is not sent cannot become uncertain.
-        for seat in self._seats.values():
-            if seat.queue:
-                session = seat.session or self._open(seat, lead)
-                while seat.queue and session.has_room(self._links.window):
-                    self._send(self._assign(session, seat.queue), lead)
-        misses = 0
-        while self._queue and misses < len(self._turn):
-            seat = self._turn[0]
-            self._turn.rotate(-1)
-            if seat.session is not None and seat.session.has_room(self._links.window):
-                misses = 0
-                self._send(self._assign(seat.session, self._queue), lead)
-            else:
-                misses += 1
-        self._grow(lead)
-
-    def _grow(self, lead: Link) -> None:
-        """Register as many sessions as the queue can fill."""
-        if self._seated >= self._options.sessions_max or not self._queue:
-            return
-        opening = sum(1 for session in self._sessions.values() if not session.is_open and not session.is_lost)
-        needed = -(-len(self._queue) // self._links.window) - opening
-        for index in range(self._options.sessions_max):
-            if needed <= 0:
-                return
-            seat = self._seat(index)
-            if seat.session is None:
-                self._open(seat, lead)
-                needed -= 1
-
-    def _seat(self, index: int) -> _Seat:
-        seat = self._seats.get(index)
-        if seat is None:
-            seat = self._seats[index] = _Seat()
-            self._turn.append(seat)
-        return seat
-
-    def _open(self, seat: _Seat, lead: Link | None = None) -> Session:
-        """Begin a session under a client id that was never used."""
-        session = seat.session = Session(client_id(self._identity, self._sessions_made))
-        self._sessions_made += 1
-        self._seated += 1
-        self._sessions[session.client] = session
-        if lead is not None:
-            self._send(session.pending[0], lead)
-        return session
-
-    def _assign(self, session: Session, queue: OrderedDict[int, Submit]) -> Pending:
-        token, submit = queue.popitem(last=False)
-        del self._queue_of[token]
-        pending = session.assign(token, submit.code, submit.body, submit.deadline_ms)
-        self._pending[token] = pending
-        return pending
+        for pending in self._pool.take(self._links.window):
+            self._send(pending, lead)
 
     def _send(self, pending: Pending, link: Link) -> None:
         pending.on_sent(link.address, self._now_ms, self._now_ms + self._retransmit_delay(pending))
