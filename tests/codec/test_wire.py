@@ -201,7 +201,7 @@ def test_unknown_keys_are_ignored() -> None:
 @pytest.mark.parametrize("version", [0, 2, 255, -1, None, True, b"1"])
 def test_other_wire_versions_are_refused(version: object) -> None:
     """Before anything else of the message is read."""
-    with pytest.raises(RemoteProtocolError, match="wire"):
+    with pytest.raises(RemoteProtocolError, match="this program speaks version 1 only"):
         decode_changed("Commit", {0: version, 1: 200})
 
 

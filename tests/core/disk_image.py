@@ -121,6 +121,7 @@ def chain(
     tag: bytes = b"x",
     requests: Sequence[OrderedRequest] = (),
     timestamp: int = 1000,
+    release: int = 1,
 ) -> list[Prepare]:
     """Return `count` linked prepares made in `view`; another `tag` makes other prepares of the same ops."""
     prepares: list[Prepare] = []
@@ -136,7 +137,7 @@ def chain(
             commit=commit,
             timestamp=timestamp + op,
             requests=list(requests) or [ordered(op, body=tag)],
-            release=1,
+            release=release,
         )
         prepares.append(last)
     return prepares

@@ -102,7 +102,10 @@ def decode(frame: Frame) -> Decoded | None:
     fields = cast(Fields, fields)
     wire = fields.get(0)
     if type(wire) is not int or wire != WIRE_VERSION:
-        raise bad("wire", f"version {WIRE_VERSION}", wire)
+        raise RemoteProtocolError(
+            f"a frame of wire version {wire!r}; this program speaks version {WIRE_VERSION} only: use programs of one "
+            "version of trio-pb"
+        )
     number = fields.get(1)
     if type(number) is not int or not 0 <= number <= 255:
         raise bad("kind", "an unsigned integer of 8 bits", number)

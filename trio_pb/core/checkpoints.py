@@ -106,7 +106,7 @@ class Checkpoints:
             op=op,
             checksum=execution.applied_checksum,
             last_timestamp=execution.applied_timestamp,
-            release=state.options.release,
+            release=execution.applied_release,
             configuration=state.configuration,
             probe=execution.rolling_probe.digest,
             sessions=execution.sessions.rows(),

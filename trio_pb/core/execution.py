@@ -29,6 +29,7 @@ class Execution:
         self.sessions = SessionTable(state.limits.sessions_max, state.limits.session_window)
         self.waiting: dict[tuple[bytes, int], int] = {}  # (client, number) -> connection that wants the reply.
         self.applied_checksum = NO_CHECKSUM  # Of the op at `applied`.
+        self.applied_release = 0  # In force there: what replicas of several releases agree on (PROTOCOL 11).
         self.applied_timestamp = 0  # Of the last request in it, in nanoseconds.
         self._rolling = NO_PROBE.digest
         self._applying_checksum = NO_CHECKSUM  # Of the op at `applying`.
@@ -47,6 +48,7 @@ class Execution:
         self.sessions.restore(core.sessions)
         self._rolling = core.probe
         self.applied_checksum = self._applying_checksum = core.checksum
+        self.applied_release = core.release
         self.applied_timestamp = core.last_timestamp
         state.last_timestamp = max(state.last_timestamp, core.last_timestamp)
         state.applied = state.applying = core.op
@@ -70,9 +72,21 @@ class Execution:
             prepare = log.body(state.applying + 1)
             if prepare is None or prepare.checksum != log.checksum(prepare.op):
                 break
+            if prepare.release > state.options.release:
+                self._refuse(prepare)
+                return
             self._apply(prepare)
         if state.applying < limit:
             self._read_ahead(limit)
+
+    def _refuse(self, prepare: Prepare) -> None:
+        """A later release ordered this, and may mean by it what we do not know: stop before it is executed (T-32)."""
+        release = self.state.options.release
+        self.state.fatal(
+            "upgrade_needed",
+            f"op {prepare.op} is of release {prepare.release}, and this program knows none above {release}; start the "
+            "version of trio-pb that the others run: this directory is as good as theirs",
+        )
 
     def _apply(self, prepare: Prepare) -> None:
         state = self.state
@@ -103,6 +117,7 @@ class Execution:
         state.applied = message.op
         prepare = self._under_way.popleft()
         self.applied_checksum = prepare.checksum
+        self.applied_release = prepare.release
         self.applied_timestamp = prepare.timestamp + max(prepare.count, 1) - 1
         self._rolling = checksum_of(self._rolling + prepare.checksum + b"".join(message.results))
         if message.op % state.limits.probe_interval_ops == 0:

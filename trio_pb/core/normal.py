@@ -139,7 +139,8 @@ class Normal:
             commit=state.commit_max,
             timestamp=timestamp,
             requests=requests,
-            release=state.options.release,
+            # That of the log: replicas of an earlier release may be about, and must be able to execute it.
+            release=max(self._execution.applied_release, state.options.release_min),
         )
         state.last_timestamp = timestamp + len(requests) - 1
         log.append(prepare)
