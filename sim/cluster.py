@@ -199,8 +199,8 @@ class SimCluster:
             Violation: an output differs.
         """
         for replica in self.replicas:
-            for boot, steps in enumerate(replica.recorded):
-                core = Replica(replica.options)
+            for boot, (options, steps) in enumerate(replica.recorded):
+                core = Replica(options)
                 for index, step in enumerate(steps):
                     outputs = tuple(core.step(step.now_tick, list(step.inputs)))
                     if outputs != step.outputs:

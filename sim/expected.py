@@ -40,7 +40,7 @@ FAULTS: dict[Family, tuple[str, ...]] = {
     Family.ADVERSARY: MINIMAL_QUORUMS,
 }
 # Some need two families at once, or are rare: a sweep of everything has them.
-RARE = ("abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired")
+RARE = ("newer release", "abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired")
 # Of the profile that goes beyond the fault model, where no core is demanded.
 BEYOND = (
     *RUINS,

@@ -267,6 +267,11 @@ class NarratedCluster(Cluster):
         self.narration.tell(f"{self._named([name])} gets an empty disk, formatted with its old id")
         super().reformat(name)
 
+    def upgrade(self, name: str, release: int) -> None:
+        """Give a replica that is down a later program."""
+        self.narration.tell(f"{self._named([name])} gets a program of release {release}")
+        super().upgrade(name, release)
+
     def set_clock(self, name: str, seconds: int) -> None:
         """Let a replica's wall clock be `seconds` ahead."""
         self.narration.tell(f"the clock of {self._named([name])} is {seconds} s ahead")

@@ -34,6 +34,7 @@ SCRUBS = ((100, 20), (4, 2, 20))
 AMBUSHED_SHARE = 0.2  # Of the seeds; they meet most of the truncations.
 DECAYING_SHARE = 0.5  # The others have the faults of crashes only (INV-28).
 LARGE_SHARE = 0.06  # Clusters of 6 and 7: each costs as much as several small ones.
+MIXED_SHARE = 0.1  # Of the seeds, in which replicas of two releases run side by side.
 TIGHT_SHARE = 0.1  # Of the seeds, in which replicas serve one another little at a time.
 CORE_SHARE = 0.3
 CODEC_SHARE = 1 / 8  # Bytes, not objects: messages take twice the time.
@@ -117,6 +118,7 @@ def draw_shape(choices: Choices, families: frozenset[Family] = EVERYTHING) -> Sh
         turn_delay=draw.one_of("turn delay", 0, 0, 50, 500, 3 * MS),
         clock_spread_ms=draw.one_of("clock spread", 0, 5, 500, 10_000) if Family.CLOCK in families else 0,
         segment_size=draw.one_of("segment size", 128, 64, 256) * 1024,
+        mixed_releases=draw.exists("mixed releases", MIXED_SHARE),
     )
 
 

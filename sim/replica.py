@@ -141,7 +141,7 @@ class SimReplica:
         self.crash_after_outputs: int | None = None  # A planned crash inside a turn,
         self.crash_after_steps: int | None = None  # or inside the disk's work.
         self.on_crash: Callable[[SimReplica, bool], None] = lambda _replica, _power: None
-        self.recorded: list[list[RecordedStep]] = []
+        self.recorded: list[tuple[Options, list[RecordedStep]]] = []  # By boot.
         self.steps = 0
         self.clock = WallClock()
         self._miscomputes = False
@@ -222,12 +222,22 @@ class SimReplica:
         self.is_stopped = False
         self._life += 1
         self._boots += 1
+        if self.world.shape.mixed_releases:
+            self._choose_release()
         self._store = Store(segment_size=self.world.shape.segment_size)
         if self._boots > 1:
             self.machine = self.world.shape.subject.new_machine()  # Nothing of the last boot's state is left in memory.
         self._checkpointer = Checkpointer(self.machine)
         self.world.trace("start", self.number)
         self._run_job(self._store.open(self.machine), self._on_opened)
+
+    def _choose_release(self) -> None:
+        """This boot may be of a later release than the last one, or of an earlier one: an upgrade, and its undoing."""
+        world = self.world
+        is_newer = world.choices.flag(("newer release", self.number, self._boots), 0.5)
+        self.options = world.shape.options(world.seed, newer=is_newer)
+        if is_newer:
+            world.count("newer release")
 
     def crash(self, *, power: bool) -> None:
         """Die at once; with `power` the machine dies and unflushed writes are at stake."""
@@ -411,7 +421,7 @@ class SimReplica:
         outputs = core.step(now_tick, inputs)
         self.steps += 1
         if self.recorded:
-            self.recorded[-1].append(RecordedStep(now_tick, tuple(inputs), tuple(outputs)))
+            self.recorded[-1][1].append(RecordedStep(now_tick, tuple(inputs), tuple(outputs)))
         self._watch.step(self.number, core.state)
         if self.steps % STEPS_PER_LOOK == 0:
             self._watch.core(self.number, core)
@@ -641,7 +651,7 @@ class SimReplica:
         self._boot_time = self._scheduler.now
         self._last_tick = 0
         if world.shape.record:
-            self.recorded.append([])
+            self.recorded.append((self.options, []))
         self._watch.start(self.number, start, self._durable_scan(start))
         self._inbox.append(start)
         self._turn()

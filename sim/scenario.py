@@ -433,6 +433,13 @@ class Cluster:
         image = run(replica.disk.remains(), Store(segment_size=size).look()).superblock
         self.sim.facts.disks[number] = DiskFacts(number, image)
 
+    def upgrade(self, name: str, release: int) -> None:
+        """Give a replica that is down another program, of a release that speaks no earlier one."""
+        replica = self.replica(name).replica
+        replica.options = attrs.evolve(replica.options, release=release, release_min=release)
+        for known in self.sim.replicas:
+            known.may_stop.add("upgrade_needed")  # Those of an earlier release, and they say so (PROTOCOL 11).
+
     def set_clock(self, name: str, seconds: int) -> None:
         """Let a replica's wall clock be `seconds` ahead."""
         self.sim.replicas[self._numbers([name])[0]].clock = WallClock(seconds * 1_000_000_000)

@@ -132,11 +132,25 @@ class Shape:
     clock_spread_ms: int = 0  # Wall clocks differ by up to this much, either way.
     segment_size: int = 64 * 1024
     slice_bytes: int = 64 * 1024  # Of a checkpoint, encoded between two turns.
+    mixed_releases: bool = False  # Each boot of a replica is of one of two releases.
 
-    def options(self, seed: int) -> Options:
-        """What each replica is told."""
+    def options(self, seed: int, *, newer: bool = False) -> Options:
+        """What each replica is told; `newer`: those of the later release, which still speaks as the earlier one does.
+
+        It has other timers, as a later release may. Limits are a cluster's and stay (PROTOCOL 11).
+        """
         addresses = tuple((replica, address_of(replica)) for replica in range(self.replicas))
-        return Options(limits=self.limits, timeouts=self.timeouts, seed=seed, addresses=addresses)
+        told = Options(limits=self.limits, timeouts=self.timeouts, seed=seed, addresses=addresses)
+        if not newer:
+            return told
+        timeouts = attrs.evolve(
+            self.timeouts,
+            suspect_ticks=self.timeouts.suspect_ticks * 5 // 4,
+            check_quorum_ticks=self.timeouts.check_quorum_ticks * 5 // 4,
+            view_change_ticks=self.timeouts.view_change_ticks * 3 // 2,
+            repair_ticks=self.timeouts.repair_ticks * 2,
+        )
+        return attrs.evolve(told, timeouts=timeouts, release=told.release + 1)
 
 
 def address_of(replica: int) -> str:

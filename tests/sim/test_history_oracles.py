@@ -114,7 +114,7 @@ def test_inv_32_other_outputs_on_replay() -> None:
     c = Cluster(shape=Shape(record=True))
     c.order("laptop-1").expect_reply()
     c.sim.replay_recorded()
-    steps = c.sim.replicas[0].recorded[0]
+    _, steps = c.sim.replicas[0].recorded[0]
     steps[-1] = steps[-1]._replace(outputs=(*steps[-1].outputs, apply_of(99)))
     with violates("INV-32"):
         c.sim.replay_recorded()
