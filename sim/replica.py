@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from sim.choices import Choices, latency_of
-from sim.disk import FakeDisk, file_of
-from sim.network import Network, Payload
+from sim.disk import FakeDisk
+from sim.network import Payload
 from sim.oracles.facts import violate
-from sim.oracles.watch import Watch
-from sim.scheduler import TICK_US, Scheduler
-from sim.shape import Shape, address_of
+from sim.replica_disk import ReplicaDisk, World
+from sim.scheduler import TICK_US
+from sim.shape import address_of
 from sim.wall_clock import WallClock
 from trio_pb.codec.wire import WIRE_VERSION
 from trio_pb.core import messages
 from trio_pb.core.config import Options
-from trio_pb.core.durable import Scan
 from trio_pb.core.messages import (
     ClientMessage,
     Envelope,
@@ -48,11 +46,9 @@ from trio_pb.core.ports import (
     Queried,
     Query,
     Scrub,
-    Scrubbed,
     Send,
     SpaceCheck,
     Start,
-    SuperblockDone,
     SuperblockWrite,
     SyncBegin,
     Tick,
@@ -60,17 +56,14 @@ from trio_pb.core.ports import (
     Trace,
     TransferDone,
     WalAppend,
-    WalDone,
     WalRead,
 )
 from trio_pb.core.replica import Replica
-from trio_pb.errors import DataDirectoryError, DiskFullError, StorageError
 from trio_pb.storage.checkpointer import Checkpointer
-from trio_pb.storage.disk import Flush, Job, Read, Write, run
 from trio_pb.storage.store import Store
-from trio_pb.storage.work import Completion, Work
+from trio_pb.storage.work import Completion
 
-__all__ = ["RecordedStep", "SimReplica", "World"]
+__all__ = ["RecordedStep", "SimReplica"]
 
 SLICE_DELAY_US = 50  # Between a turn and a slice of a checkpoint.
 STEPS_PER_LOOK = 16  # Between two looks at all that a replica keeps (INV-30).
@@ -85,29 +78,6 @@ class RecordedStep(NamedTuple):
     outputs: tuple[Output, ...]
 
 
-class World(Protocol):
-    """What a replica needs of the cluster that it lives in."""
-
-    choices: Choices
-    scheduler: Scheduler
-    network: Network
-    watch: Watch
-    shape: Shape
-    seed: int
-
-    def trace(self, *event: object) -> None:
-        """Note an event for the run's trace."""
-        ...
-
-    def count(self, event: str) -> None:
-        """Count an event for the run's report."""
-        ...
-
-    def end_stream(self, replica: int, client: int, connection: int) -> None:
-        """A replica's end of a client connection is gone: let the client hear of it."""
-        ...
-
-
 class _CrashNowError(Exception):
     """A planned crash falls between two outputs of a turn."""
 
@@ -116,53 +86,34 @@ class _StopNowError(Exception):
     """A replica stopped by itself, and rightly."""
 
 
-class SimReplica:
+class SimReplica(ReplicaDisk):
     """One replica over all its boots. Its disk outlives its crashes; nothing else does."""
 
     def __init__(self, world: World, number: int, disk: FakeDisk, options: Options) -> None:
-        self.world = world
-        self._scheduler = world.scheduler
-        self._watch = world.watch
-        self.number = number
-        self.disk = disk
+        super().__init__(world, number, disk)
         self.options = options
         self.is_up = False  # The process runs; storage may still be opening.
-        self.is_paused = False
         self.is_held = False  # Nothing starts it, or lets it go on, for the time being.
         self.is_stopped = False  # It stopped for good, as it should: an operator must replace it.
         self.may_stop: set[str] = set()  # Codes of Fatal that are right for it in this run.
         self.is_wiped = False  # Its disk was lost, and formatted anew under the old id: it has no vote any more.
         self.turn_delay = world.shape.turn_delay  # Microseconds that it lets inputs gather.
-        self.stalled_until = 0  # Virtual time before which no step of disk work ends.
-        self.slowness = 1  # Factor to the latencies of its disk.
         self.core: Replica | None = None
         self.machine = world.shape.subject.new_machine()
         self.connections: dict[int, int] = {}  # Connection -> client node.
-        self.crash_after_outputs: int | None = None  # A planned crash inside a turn,
-        self.crash_after_steps: int | None = None  # or inside the disk's work.
+        self.crash_after_outputs: int | None = None  # A planned crash inside a turn.
         self.on_crash: Callable[[SimReplica, bool], None] = lambda _replica, _power: None
         self.recorded: list[tuple[Options, list[RecordedStep]]] = []  # By boot.
         self.steps = 0
         self.clock = WallClock()
         self._miscomputes = False
-        self._crash_power = False
-        self._lost_power = False  # In the crash before this boot.
-        self._boots = 0
-        self._life = 0  # Counts boots and crashes; events of an earlier life find nobody.
         self._boot_time = 0
         self._last_tick = 0
         self._wake_at: int | None = None
         self._inbox: list[Input] = []
         self._turn_due = False
-        self._store = Store(segment_size=world.shape.segment_size)
         self._checkpointer = Checkpointer(self.machine)
         self._slice_due = False
-        self._is_disk_idle = True  # The store had nothing to do, and nothing was put since.
-        self._job: Job[Any] | None = None  # Its value depends on the job.
-        self._job_done: Callable[[Any], None] = self._on_opened
-        self._job_write = 0  # The disk's latest write when the job began.
-        self._steps_done: dict[tuple[str, str], int] = {}  # Of disk work, by kind and file, over all boots.
-        self._step_waits = False  # A step of disk work completed while we were paused.
         # Each handler takes one class of output, which the table's type cannot say.
         self._carry_out: dict[type[Output], Callable[[Any], None]] = {
             Send: self._on_send,
@@ -189,11 +140,6 @@ class SimReplica:
         self._fed: list[Input] = []  # For the next step of this turn.
 
     @property
-    def name(self) -> str:
-        """R0, R1, ..."""
-        return f"R{self.number}"
-
-    @property
     def is_primary(self) -> bool:
         """Whether it runs and believes to lead."""
         return self.core is not None and self.core.state.is_primary
@@ -207,11 +153,6 @@ class SimReplica:
     def boots(self) -> int:
         """How often it was started."""
         return self._boots
-
-    @property
-    def is_disk_busy(self) -> bool:
-        """Whether storage work is in progress."""
-        return self._job is not None
 
     # --- Life and death -------------------------------------------------------------------------
 
@@ -544,101 +485,7 @@ class SimReplica:
             counters=report.counters,
         )
 
-    # --- Disk -----------------------------------------------------------------------------------
-
-    def _put(self, work: Work) -> None:
-        self._is_disk_idle = False
-        self._store.put(work)
-
-    def _begin_disk_work(self) -> None:
-        if self._job is None and not self._is_disk_idle:
-            job = self._store.take()
-            if job is not None:
-                self._run_job(job, self._on_completions)
-            else:
-                self._is_disk_idle = True
-
-    def _run_job(self, job: Job[Any], done: Callable[[Any], None]) -> None:
-        self._job, self._job_done = job, done
-        self._job_write = self.disk.writes
-        self._advance_job(None)
-
-    def _advance_job(self, result: object, full: DiskFullError | None = None) -> None:
-        """Give the job its last result, or tell it that the disk is full, and begin its next step."""
-        job, disk = self._job, self.disk
-        assert job is not None
-        while True:
-            try:
-                step = job.send(result) if full is None else job.throw(full)
-            except StopIteration as ended:
-                self._job = None
-                self._job_done(ended.value)
-                return
-            except DiskFullError as error:
-                self._fail_storage(error)  # It could not go on without.
-                return
-            except (StorageError, DataDirectoryError) as error:
-                self._refuse_disk(error)
-                return
-            full = None
-            disk.begin(step)
-            if self.crash_after_steps is not None:
-                if self.crash_after_steps == 0:
-                    self.crash(power=self._crash_power)
-                    return
-                self.crash_after_steps -= 1
-            if type(step) is not Write and type(step) is not Read:
-                break
-            # Reads and writes go on at once: whether a write was never made or lost is the same to a
-            # power cut, and a planned crash can still fall between two of them.
-            try:
-                result = disk.finish()
-            except DiskFullError as error:
-                full = error
-            except StorageError as error:
-                self._fail_storage(error)
-                return
-        speed = self.world.shape.disk
-        content = (type(step).__name__, file_of(step))
-        nth = self._steps_done[content] = self._steps_done.get(content, 0) + 1
-        bits = self.world.choices.bits(("disk", self.number, *content, nth))
-        if type(step) is Flush:
-            delay = latency_of(bits, speed.flush_min, speed.flush_mean)
-        else:
-            delay = latency_of(bits, speed.step_min, speed.step_mean)
-        delay = max(delay * self.slowness, self.stalled_until - self._scheduler.now)
-        self._scheduler.after(delay, self._finish_step, self._life)
-
-    def _finish_step(self, life: int) -> None:
-        if life != self._life or self._job is None:
-            return
-        if self.is_paused:
-            self._step_waits = True
-            return
-        result: object = None
-        full: DiskFullError | None = None
-        try:
-            result = self.disk.finish()
-        except DiskFullError as error:
-            full = error
-        except StorageError as error:
-            self._fail_storage(error)
-            return
-        self._advance_job(result, full)
-
-    def _fail_storage(self, error: StorageError) -> None:
-        """The device failed: stop, and never try again what failed (R-IOERR)."""
-        self.world.trace("storage failed", self.number, str(error))
-        self.world.count("storage failed")
-        self.crash(power=False)
-
-    def _refuse_disk(self, error: StorageError | DataDirectoryError) -> None:
-        """Opening found a disk that must not be used: right only where it was damaged to that point (PROTOCOL 7.6)."""
-        if not self._watch.facts.disks[self.number].may_be_lost:
-            raise error
-        self.world.trace("disk lost", self.number, str(error))
-        self.world.count("disk lost")
-        self._stop_for_good()
+    # --- Storage --------------------------------------------------------------------------------
 
     def _stop_for_good(self) -> None:
         self.is_stopped = True
@@ -656,29 +503,8 @@ class SimReplica:
         self._inbox.append(start)
         self._turn()
 
-    def _judge_scrubbing(self, found: Scrubbed) -> None:
-        """On a disk that nothing damaged there is no damage to be found."""
-        if found.records or found.chunks or found.proofs or found.superblock:
-            violate("scrub", f"{self.name}: scrubbing an undamaged disk found {found}")
-
-    def _durable_scan(self, start: Start) -> Scan:
-        """What opening the storage would find after a power cut now."""
-        # Only after a crash of the process may the page cache show more than the medium holds.
-        if self._lost_power or self._boots == 1 or self.disk.is_clean:
-            return start.scan
-        return run(self.disk.remains(), Store(segment_size=self.world.shape.segment_size).look()).scan
-
     def _on_completions(self, completions: tuple[Completion, ...]) -> None:
-        watch = self._watch
-        if completions and self.disk.has_unflushed_since(self._job_write):
-            violate("INV-8", f"{self.name}: storage reports work as durable that a power cut would undo")
-        for completion in completions:
-            if type(completion) is WalDone:
-                watch.append_done(self.number, completion.sequence)
-            elif type(completion) is SuperblockDone:
-                watch.image_done(self.number, completion.sequence)
-            elif type(completion) is Scrubbed and not watch.facts.disks[self.number].is_damaged:
-                self._judge_scrubbing(completion)
+        self._note_durable(completions)
         self._inbox.extend(self._checkpointer.sift(completions))
         if completions:
             self._turn()

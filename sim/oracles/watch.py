@@ -35,6 +35,13 @@ _MESSAGE_HOOKS: dict[type[object], str] = {
     messages.Ids: "on_ids",
     messages.ReadIndexOk: "on_read_index_ok",
 }
+_HOOKS = frozenset(
+    {
+        *_MESSAGE_HOOKS.values(),
+        *("on_start", "on_send", "on_append", "on_image_durable", "on_apply", "on_to_client", "on_committed"),
+        *("on_step", "on_core", "on_state", "on_collect", "on_adopt", "on_end"),
+    }
+)
 
 
 class Oracle:
@@ -49,6 +56,16 @@ class Oracle:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a hook that nobody calls.
+
+        Raises:
+            TypeError: there is no such news.
+        """
+        for name in vars(cls):
+            if name.startswith("on_") and name not in _HOOKS:
+                raise TypeError(f"{cls.__name__}.{name}: there is no such hook; there are {', '.join(sorted(_HOOKS))}")
 
 
 class Watch:

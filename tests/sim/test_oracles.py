@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
+
 from sim.oracles import invariants as inv
 from sim.oracles.traffic import COPIES_MAX, NoCopyStorm
 from sim.oracles.watch import Oracle
@@ -243,3 +245,11 @@ def test_inv_30_too_many_bodies_asked_for_at_once() -> None:
     w.send(1, m.GetPrepares(((1, None), (2, None))))
     with violates("INV-30"):
         w.send(1, m.GetPrepares(((1, None), (2, None), (3, None))))
+
+
+def test_hook_that_nobody_calls() -> None:
+    """A misspelt hook would be a check that never runs."""
+    with pytest.raises(TypeError, match=r"Deaf.on_prepare_okay: there is no such hook; there are .*on_prepare_ok,"):
+
+        class Deaf(Oracle):  # pyright: ignore[reportUnusedClass]
+            def on_prepare_okay(self) -> None: ...
