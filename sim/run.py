@@ -52,6 +52,11 @@ class Failure:
         """What failures of one cause have in common: the rule, and the way to where it was noticed."""
         return f"{self.rule} at {self.where}"
 
+    @property
+    def is_by_oracle(self) -> bool:
+        """Whether a check noticed it; else the program itself did, by raising something."""
+        return self.rule.startswith("INV-") or not self.rule[:1].isupper()
+
     def is_like(self, other: Failure) -> bool:
         """Whether both broke the same rule in the same place; the way there may differ."""
         return self.rule == other.rule and self.where.partition(" < ")[0] == other.where.partition(" < ")[0]

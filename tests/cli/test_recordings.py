@@ -10,18 +10,20 @@ from typing import Any
 
 import pytest
 
-from tests.sim.mutants import MUTANTS
+from sim.mutants.mutant import Patch
+from sim.mutants.normal_case import acknowledge_before_durable
 from trio_pb.cli.main import call
 
 SWEEP = ["sim", "run", "--seeds", "3", "--first-seed", "5", "--jobs", "1", "--out"]
 
 
 @pytest.fixture
-def mistake() -> Iterator[pytest.MonkeyPatch]:
+def mistake() -> Iterator[Patch]:
     """The shipped code acknowledges before anything is durable, until this is undone."""
-    with pytest.MonkeyPatch.context() as patch:
-        MUTANTS["acknowledge when durable"](patch)
-        yield patch
+    patch = Patch()
+    acknowledge_before_durable(patch)
+    yield patch
+    patch.undo()
 
 
 def _said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def _said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return said
 
 
-def test_way_of_a_failing_seed(capsys: pytest.CaptureFixture[str], tmp_path: Path, mistake: pytest.MonkeyPatch) -> None:
+def test_way_of_a_failing_seed(capsys: pytest.CaptureFixture[str], tmp_path: Path, mistake: Patch) -> None:
     """A sweep records it, replay finds it again, shrink makes it small, and the repaired code is clean."""
     assert call([*SWEEP, str(tmp_path)]) == 1
     out = capsys.readouterr().out
@@ -56,7 +58,7 @@ def test_way_of_a_failing_seed(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         assert "It does NOT fail any more; recorded was INV-31: " in capsys.readouterr().out
 
 
-def test_sweep_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path, mistake: pytest.MonkeyPatch) -> None:
+def test_sweep_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path, mistake: Patch) -> None:
     """One entry for each way to fail."""
     assert call([*SWEEP, str(tmp_path), "--json"]) == 1
     said = _said(capsys)

@@ -13,13 +13,14 @@ from sim.explain.model import Fate, Held, Kind, Story
 from sim.explain.outline import select
 from sim.explain.teller import StoryTeller
 from sim.explain.text import tell
+from sim.mutants.catalogue import CATALOGUE
+from sim.mutants.mutant import planted
 from sim.network import NetworkFaults
 from sim.run import RunReport, run_shape
 from sim.scenario import Cluster
 from sim.scheduler import SECOND
 from sim.shape import FaultPlan, Shape, WorkloadPlan
 from sim.telling import telling
-from tests.sim.mutants import MUTANTS
 
 STORY_LINES_MAX = 100
 
@@ -171,15 +172,14 @@ def test_copies_made_by_the_network_arrive_as_such() -> None:
 @pytest.mark.parametrize(
     ("mutant", "words"),
     [
-        ("acknowledge when durable", "NOT durable on R"),
-        ("durable view", "is NOT on R"),
-        ("duplicate checks", " makes op "),
+        ("acknowledge-before-durable", "NOT durable on R"),
+        ("view-not-durable", "is NOT on R"),
+        ("no-duplicate-check", " makes op "),
     ],
 )
 def test_the_story_of_a_broken_rule(mutant: str, words: str) -> None:
     """It ends with the violation, is short enough to read, and shows the moment in which the rule was broken."""
-    with pytest.MonkeyPatch.context() as patch:
-        MUTANTS[mutant](patch)
+    with planted(CATALOGUE[mutant]):
         runs = (told(lambda seed=seed: Swarm().run(Choices(seed))) for seed in range(20))  # type: ignore[misc]
         story, report = next((story, report) for story, report in runs if report.failure is not None)
     assert report.failure is not None

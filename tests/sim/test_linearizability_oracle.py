@@ -7,11 +7,12 @@ import pytest
 
 import sim.run
 from sim.experiment import run_seed
+from sim.mutants.mutant import planted
+from sim.mutants.reads import reads_without_an_index
 from sim.oracles.facts import Violation
 from sim.oracles.linearizability import calls_of, check_linearizability
 from sim.scenario import Cluster
 from sim.workload import Operation
-from tests.sim.mutants import MUTANTS
 from trio_pb.app.orders import SCAN, ScanCustomers, encode_scan
 from trio_pb.core.client_ports import Failure, OutcomeKind, Success
 
@@ -24,9 +25,9 @@ def _believe_everything(_facts: object, _history: object, _model: object) -> Non
 
 def test_a_stale_read_is_found_without_ops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backups answer from where they are; nobody looks at ops, and the clients' history still shows it."""
-    MUTANTS["read index"](monkeypatch)
     monkeypatch.setattr(sim.run, "check_history", _believe_everything)
-    failures = [failure for seed in STALE_SEEDS if (failure := run_seed(seed).failure) is not None]
+    with planted(reads_without_an_index):
+        failures = [failure for seed in STALE_SEEDS if (failure := run_seed(seed).failure) is not None]
     assert failures
     for failure in failures:
         assert failure.rule == "INV-22"

@@ -13,6 +13,8 @@ from examples import counter
 from sim.choices import Choices
 from sim.experiment import experiment_named, replay_command, run_seed, slug
 from sim.machines import MachineRuns, MachineSubject, run_machine, workload_of
+from sim.mutants.mutant import planted
+from sim.mutants.reads import reads_without_an_index
 from sim.requests import Command, Query, Turn
 from trio_pb import canonical
 from trio_pb.errors import ConfigError
@@ -50,12 +52,11 @@ def test_a_mistake_is_found(name: str, rules: set[str]) -> None:
     assert {failure.rule for failure in failures} <= rules
 
 
-def test_stale_reads_of_any_machine_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_reads_of_any_machine_are_found() -> None:
     """The machine itself, run sequentially, is the model: a cluster that answers late is caught."""
-    from tests.sim.mutants import MUTANTS
-
-    MUTANTS["read index"](monkeypatch)
-    found = {report.failure.rule for report in (run_seed(seed, COUNTER) for seed in range(1, 12)) if report.failure}
+    with planted(reads_without_an_index):
+        reports = [run_seed(seed, COUNTER) for seed in range(1, 12)]
+    found = {report.failure.rule for report in reports if report.failure}
     assert found == {"INV-23"}
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from sim.choices import Choices, Key
 from sim.experiment import Swarm, experiment_named, run_seed
+from sim.mutants.hunt import Planted
 from sim.profiles import PROFILES
 from sim.recording import Recording, parse, read, record
 from sim.run import Failure
-from tests.sim.mutant_experiment import Mutated
 from trio_pb.errors import ConfigError
 
 TEXT = """\
@@ -159,7 +159,7 @@ def test_file_that_is_none(tmp_path: Path) -> None:
 
 def test_failure_is_recorded() -> None:
     """Its rule and where it was noticed, and running it again finds the same."""
-    recording = record("0.1.0", Mutated("acknowledge when durable"), 5)
+    recording = record("0.1.0", Planted("acknowledge-before-durable"), 5)
     assert recording.failure is not None
     assert recording.failure.rule in ("INV-31", "INV-11")
     assert recording.failure.where.startswith("promises.py:")

@@ -16,18 +16,16 @@ import attrs
 import pytest
 
 from sim.experiment import Swarm, run_seed
+from sim.mutants.hunt import Planted
 from sim.profiles import DEFAULT_PROFILE
 from sim.recording import SUFFIX, read, record
 from sim.shrink import shrink
-from tests.sim.mutant_experiment import Mutated
-from tests.sim.mutants import MUTANTS
 from tests.sim.test_sensitivity import PROFILES, SEEDS
 from trio_pb import __version__
 
 FOLDER = Path(__file__).parent / "regressions"
 FIXED = sorted((FOLDER / "fixed").glob(f"*{SUFFIX}"))
 PLANTED = sorted((FOLDER / "planted").glob(f"*{SUFFIX}"))
-BY_FILE = {mutant.replace(" ", "-"): mutant for mutant in MUTANTS}
 
 
 def _stem(path: Path) -> str:
@@ -46,7 +44,7 @@ def test_planted_mistake_is_caught_and_only_that(path: Path) -> None:
     """The recorded choices fail with the rule taken out, and are harmless with the rule in place."""
     recording = read(path)
     assert recording.failure is not None
-    planted = attrs.evolve(recording, experiment=Mutated(BY_FILE[_stem(path)], recording.experiment))
+    planted = attrs.evolve(recording, experiment=Planted(_stem(path), recording.experiment))
     broken, _ = planted.run()
     assert broken.failure is not None
     assert broken.failure.is_like(recording.failure), broken.failure
@@ -58,10 +56,10 @@ def _make(names: Iterable[str]) -> None:
     """Record and shrink the first failure of each mutant over the seeds that are known to catch it."""
     for name in names:
         base = Swarm(PROFILES.get(name, DEFAULT_PROFILE))
-        experiment = Mutated(name, base)
+        experiment = Planted(name, base)
         seed = next(seed for seed in SEEDS[name] if run_seed(seed, experiment).failure is not None)
         shrunk = shrink(record(__version__, experiment, seed), jobs=2)
-        path = FOLDER / "planted" / f"{name.replace(' ', '-')}{SUFFIX}"
+        path = FOLDER / "planted" / f"{name}{SUFFIX}"
         attrs.evolve(shrunk.recording, experiment=base).write(path)
         print(f"{path.name}: {len(shrunk.recording.choices)} choices instead of {shrunk.choices_before}", flush=True)
 

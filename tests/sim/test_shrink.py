@@ -10,10 +10,10 @@ import pytest
 
 from sim.choices import Choices
 from sim.experiment import Swarm
+from sim.mutants.hunt import Planted
 from sim.recording import Recording, record
 from sim.run import Failure, RunReport
 from sim.shrink import Progress, shrink
-from tests.sim.mutant_experiment import Mutated
 from trio_pb.errors import ConfigError
 
 NOISE = 300
@@ -133,6 +133,6 @@ def test_several_processes_find_the_same() -> None:
 
 def test_planted_mistake_needs_few_choices() -> None:
     """A failure of the shipped code with a rule taken out; with the rule in place the same choices are harmless."""
-    small = shrink(record("0.1.0", Mutated("replication quorum"), 1)).recording
+    small = shrink(record("0.1.0", Planted("small-replication-quorum"), 1)).recording
     assert len(small.choices) <= 15
     assert record("0.1.0", Swarm(), 1, small.choices).failure is None
