@@ -17,6 +17,7 @@ from trio_pb.core.client_ports import Failure, OutcomeKind, Success
 
 __all__ = ["check_history", "check_real_time"]
 
+FORGOTTEN = "stale"  # Reason of a client that hears so: the window of its session excludes it.
 SCAN_WHOLE = encode_scan(ScanCustomers(0, COUNT_MAX))
 
 
@@ -96,6 +97,9 @@ def _check_effects(model: ReferenceModel, operations: Sequence[Operation]) -> No
     """
     asked: dict[tuple[int, bytes], list[Operation]] = {}
     for operation in operations:
+        outcome = operation.outcome
+        if isinstance(outcome, Failure) and outcome.reason == FORGOTTEN:
+            violate("kept reply", f"{operation.client}: its request was executed, and nobody kept the reply (T-39)")
         if not operation.is_read:
             asked.setdefault((operation.code, operation.body), []).append(operation)
     for key, alike in asked.items():

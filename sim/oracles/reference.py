@@ -8,7 +8,7 @@ from sim.oracles.facts import Facts, violate
 from sim.oracles.watch import Oracle
 from sim.orders import ORDERS
 from sim.subject import Subject
-from trio_pb.core.messages import CODE_EMPTY, CODE_REGISTER, Reject, Reply
+from trio_pb.core.messages import CODE_EMPTY, CODE_REGISTER, Reject, RejectCode, Reply
 from trio_pb.core.ports import Apply, ApplyItem
 from trio_pb.core.prepare import Prepare, PrepareKind
 
@@ -33,6 +33,11 @@ class ReferenceModel:
         self.executed: dict[tuple[int, bytes], int] = {}  # Code and body of a command -> times executed.
         self.sessions_max = sessions_max
         self._sessions: dict[bytes, _ModelSession] = {}
+
+    def session_of(self, client: bytes) -> int | None:
+        """The session that a client holds."""
+        held = self._sessions.get(client)
+        return held.session if held is not None else None
 
     def execute(self, prepare: Prepare) -> tuple[ApplyItem, ...]:
         """Execute the next op; return the requests that reach the state machine."""
@@ -94,7 +99,11 @@ class ExecutedOnce(Oracle):
             )
 
     def on_to_client(self, replica: int, message: Reply | Reject) -> None:
-        """Compare the receipt of a request (INV-19)."""
+        """Compare the receipt of a request (INV-19), and what is said of a session (T-33)."""
+        if type(message) is Reject:
+            if message.code is RejectCode.NO_SESSION and self.model.session_of(message.client) == message.session:
+                violate("no session", f"R{replica} declares session {message.session} gone, which nobody evicted")
+            return
         # Registrations have number 0, reads have no timestamp.
         if type(message) is not Reply or message.timestamp == 0 or message.number == 0:
             return

@@ -100,6 +100,10 @@ class Watch:
         self._start = self._send = self._append = self._image = self._apply = self._to_client = ()
         self._committed = self._step = self._core = self._state = self._collect = self._adopt = self._end = ()
 
+    def listen(self, hook: Callable[[int, State], None]) -> None:
+        """Have somebody more told of every step."""
+        self._step = (*self._step, hook)
+
     def _hooks(self, name: str) -> tuple[Callable[..., None], ...]:
         # Hooks have different signatures, which a lookup by name cannot tell: hence the ellipsis.
         found: list[Any] = [getattr(oracle, name, None) for oracle in self.oracles]
