@@ -21,6 +21,8 @@ READER = 255  # In tokens, the number of the client that ambushes read with.
 PATIENCE = 5 * MS  # Between two looks for a primary.
 REPLACED_LOOKS = 600  # For another one, before the old is let go anyway.
 COMMIT_LOOKS = 1500  # For the first commit of a new primary, a millisecond each.
+ASKED = 0.3  # Of the lonely primaries.
+ASKS = (1 * MS, 10 * MS, 40 * MS, 80 * MS)  # After the first commit of their successors.
 QUICK_LOOKS = 60  # For a planned crash to have happened, a millisecond each.
 AMBUSHES = ("lonely primary", "deaf primary", "quick restart", "last words", "unheard words")
 
@@ -75,9 +77,27 @@ class Ambushes:
 
     def _lonely(self, key: Key, primary: SimReplica) -> None:
         """Cut off from the others but not from clients, it orders what nobody else will hold (T-3, T-19)."""
+        if self._choices.flag((*key, "asked"), ASKED):
+            self._reader.read()  # So that it keeps a connection to this one, which may not notice for long.
+            self._later(self._time((*key, "before"), 5 * MS, 20 * MS), self._isolate, key, primary, True)
+        else:
+            self._isolate(key, primary, False)
+
+    def _isolate(self, key: Key, primary: SimReplica, asked: bool) -> None:
+        if self._is_over():
+            return
+        if asked:
+            self._when_replaced(primary, 0, self._ask_when_it_commits, primary)
         cut = self._cut([primary.number], self._others(primary))
         extra = self._time((*key, "long"), 1 * MS, 20 * MS)
         self._when_replaced(primary, extra, self._end_loneliness, key, primary, cut)
+
+    def _ask_when_it_commits(self, old: SimReplica) -> None:
+        """What another has committed, and told somebody, the old one does not know (10.1)."""
+        new = self._primary(but=old)
+        if new is not None:
+            for pause in ASKS:
+                self._when_it_commits(new, self._later, pause, self._reader.read)
 
     def _end_loneliness(self, key: Key, old: SimReplica, cut: set[tuple[int, int]]) -> None:
         then = self._choices.number((*key, "then"), 0, 4, 0)

@@ -123,6 +123,9 @@ class SimCluster:
         for replica in self.replicas:
             bits = choices.bits(("wall clock", replica.number))
             replica.clock = WallClock((bits % (2 * spread + 1) - spread) * 1_000_000 if spread else 0)
+        if shape.tick_drift_percent:
+            slow = self.replicas[choices.number(("tick drift", "who"), 0, shape.replicas - 1, 0)]
+            slow.tick_us += TICK_US * shape.tick_drift_percent // 100
         self.clients: list[SimClient] = []
         for _ in range(shape.clients):
             self.add_client()

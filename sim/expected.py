@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sim.ambushes import AMBUSHES
+from sim.ancient_messages import ANCIENT_MESSAGES
 from sim.beyond import RUINS
 from sim.client_faults import CLIENT_FAULTS
 from sim.clocks import CLOCKS
@@ -20,6 +21,7 @@ from sim.minimal_quorums import MINIMAL_QUORUMS
 from sim.partitions import PARTITIONS
 from sim.processes import PROCESSES
 from sim.profiles import FAMILIES, Family
+from sim.rotten_witnesses import ROTTEN_WITNESSES
 from trio_pb.core.marks import Mark
 
 __all__ = ["expected_of", "is_outside"]
@@ -34,10 +36,10 @@ FAULTS: dict[Family, tuple[str, ...]] = {
     Family.PROCESS: (*PROCESSES, "fatal identity_refused"),
     Family.CLIENT: CLIENT_FAULTS,
     Family.CLOCK: CLOCKS,
-    Family.DISK: DISK_FAULTS,
+    Family.DISK: (*DISK_FAULTS, *ROTTEN_WITNESSES),
     Family.MEMORY: ("flip", "diverged"),
     Family.AMBUSH: AMBUSHES,
-    Family.ADVERSARY: MINIMAL_QUORUMS,
+    Family.ADVERSARY: (*MINIMAL_QUORUMS, *ANCIENT_MESSAGES),
 }
 # Some need two families at once, or are rare: a sweep of everything has them.
 RARE = ("newer release", "abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sim.ambushes import Ambushes
+from sim.ancient_messages import AncientMessages
 from sim.beyond import Beyond
 from sim.choices import Key
 from sim.client_faults import ClientFaults
@@ -16,6 +17,7 @@ from sim.minimal_quorums import MinimalQuorums
 from sim.partitions import Partitions
 from sim.processes import Processes
 from sim.replica import SimReplica
+from sim.rotten_witnesses import RottenWitnesses
 
 __all__ = ["FaultInjector"]
 
@@ -34,6 +36,8 @@ class FaultInjector:
         self._processes = Processes(cluster, self._note, lambda: self.is_healed, self._victim, self._disks.expendable)
         self._partitions = Partitions(cluster, self._note, lambda: self.is_healed, self._victim)
         self._adversary = MinimalQuorums(cluster, self._note, lambda: self.is_healed)
+        self._ancients = AncientMessages(cluster, self._note, lambda: self.is_healed)
+        self._witnesses = RottenWitnesses(cluster, self._note, lambda: self.is_healed, self._disks.decays)
         self._clients = ClientFaults(cluster, self._note, lambda: self.is_healed)
         self._clocks = Clocks(cluster, self._note, lambda: self.is_healed, self._victim)
         self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
@@ -57,6 +61,8 @@ class FaultInjector:
             *self._clocks.plan(),
             *self._clients.plan(),
             *self._adversary.plan(),
+            *self._ancients.plan(),
+            *self._witnesses.plan(),
             *self._disks.plan(),
             *self._beyond.plan(),
         ):
@@ -88,6 +94,7 @@ class FaultInjector:
         self._clocks.heal()
         self._clients.heal()
         self._adversary.heal()
+        self._witnesses.heal()
         self._processes.heal()
 
     def _demand_stability(self) -> None:

@@ -115,6 +115,7 @@ class Network:
             "corrupted": 0,
             "cut short": 0,
             "late": 0,
+            "repeated": 0,
         }
         self._choices = choices
         self._scheduler = scheduler
@@ -128,6 +129,7 @@ class Network:
         self._torn: set[int] = set()  # Connections that lost a frame in a partition.
         # Asked about every message between replicas while it is set: by how much it is to be late.
         self.tap: Callable[[int, int, Payload], int] | None = None
+        self.listeners: list[Callable[[int, int, Payload], None]] = []  # Hear what replicas send to one another.
         self.links: Links | None = None
         if troubled or faults.bytes_per_second:
             self.links = Links(
@@ -162,6 +164,7 @@ class Network:
         """No partition, rule, clog or fault any more."""
         self.blocked.clear()
         self.rules.clear()
+        self.listeners.clear()
         self.faults = self.faults.healed()
         if self.links is not None:
             self.links.heal()
@@ -193,11 +196,18 @@ class Network:
             delay += (bits >> 44) * faults.spike_max >> 20
         if self.tap is not None:
             delay += self.tap(source, destination, payload)
+        for listener in self.listeners:
+            listener(source, destination, payload)
         self._start(delay, source, destination, payload)
         if faults.duplication and self._choices.flag_of(("repeat", *key), bits >> 2 * ROLL_BITS, faults.duplication):
             self.counts["duplicated"] += 1
             later = self._choices.latency(("repeat latency", *key), delay, faults.spike_max // 4)
             self._start(later, source, destination, payload)
+
+    def repeat(self, source: int, destination: int, payload: Payload) -> None:
+        """Let a message arrive once more that was sent long ago."""
+        self.counts["repeated"] += 1
+        self._scheduler.after(0, self._deliver, source, destination, payload)
 
     def _start(self, delay: int, source: int, destination: int, payload: Payload) -> None:
         links = self.links

@@ -10,6 +10,8 @@ from sim.cluster import SimCluster
 from sim.fault_family import FaultFamily, Planned
 from sim.replica import SimReplica
 from trio_pb.core.ports import Transfer
+from trio_pb.storage.proofs import PROOFS_FILE
+from trio_pb.storage.superblock import SUPERBLOCK_FILE
 
 __all__ = ["PROCESSES", "Processes"]
 
@@ -20,6 +22,9 @@ PROCESSES = (
     "hand-over",
 )
 OPENING_CRASHES = 0.15  # Of the restarts.
+# Files of which restart loops tear what is being written; one loop in four tears whatever it is.
+AIMS = ("", SUPERBLOCK_FILE, PROOFS_FILE, PROOFS_FILE)
+AIMED_CRASHES = 0.15  # Of the crashes: they wait for such a flush, be it in the next view change.
 BOOT_MAX = 150 * MS  # How long a boot of a restart loop lasts.
 LONG = 20  # Times the usual: longer than every time-out.
 LONG_SHARE = 0.15  # Of the pauses and of the restarts after a crash.
@@ -40,7 +45,8 @@ class Processes(FaultFamily):
         super().__init__(cluster, note, is_over, victim)
         self._expendable = expendable
         self._crashes: Counter[int] = Counter()  # So far, by replica.
-        self._loops: dict[int, int] = {}  # Replica -> crashes in a row that are still to come.
+        self._loops: dict[int, int] = {}  # Replica -> crashes in a row that are still to come,
+        self._aims: dict[int, str] = {}  # and the file whose flushes they strike; empty: anything.
         for replica in cluster.replicas:
             replica.on_crash = self._restart_later
 
@@ -61,7 +67,7 @@ class Processes(FaultFamily):
         """Everybody runs, as fast as it can."""
         self._loops.clear()
         for replica in self._cluster.replicas:
-            replica.plan_crash(power=False, after_outputs=None, after_steps=None)
+            replica.plan_crash(power=False)
             replica.turn_delay = self._cluster.shape.turn_delay
             if replica.is_paused:
                 replica.resume()
@@ -79,7 +85,11 @@ class Processes(FaultFamily):
         power = not choices.flag(("crash", index, "process only"), plan.process_share)
         where = choices.number(("crash", index, "where"), 0, 2, 0)
         self._note("crash planned")
-        if where == 0:
+        if choices.flag(("crash", index, "aimed"), AIMED_CRASHES):
+            file = AIMS[choices.number(("crash", index, "aim"), 1, len(AIMS) - 1, 1)]
+            flushes = choices.number(("crash", index, "flushes"), 0, 3, 0)
+            replica.plan_crash(power=True, at_flush=(file, flushes))
+        elif where == 0:
             replica.crash(power=power)
         elif where == 1:
             after = choices.number(("crash", index, "outputs"), 0, 12, 0)
@@ -102,6 +112,7 @@ class Processes(FaultFamily):
         if replica.is_up and not self._is_over():
             self._note("restart loop")
             self._loops[replica.number] = self._choices.number((*key, "times"), 2, 8, 2)
+            self._aims[replica.number] = AIMS[self._choices.number((*key, "aim"), 0, len(AIMS) - 1, 0)]
             replica.crash(power=self._choices.flag((*key, "power"), 0.5))
 
     def _restart_later(self, replica: SimReplica, power: bool) -> None:
@@ -137,6 +148,12 @@ class Processes(FaultFamily):
         if left == 0:
             del self._loops[replica.number]
         key = self._key("loop", replica)
+        if self._aims[replica.number]:
+            # Half of what one image consists of is torn, then half of the next one (T-35, T-36).
+            flushes = self._choices.number((*key, "flushes"), 0, 4, 0)
+            replica.plan_crash(power=True, at_flush=(self._aims[replica.number], flushes))
+            self._cluster.scheduler.after(BOOT_MAX, self._end_boot, replica, replica.boots + 1, True)
+            return
         steps = self._choices.number((*key, "steps"), 0, 90, 90)
         outputs = self._choices.number((*key, "outputs"), 0, 30, 30)
         in_turn = self._choices.flag((*key, "in a turn"), 0.5)

@@ -116,6 +116,7 @@ def draw_shape(choices: Choices, families: frozenset[Family] = EVERYTHING) -> Sh
         codec=codec,
         record=draw.exists("record", 1 / 16),
         turn_delay=draw.one_of("turn delay", 0, 0, 50, 500, 3 * MS),
+        tick_drift_percent=_draw_tick_drift(draw) if draw.has(Family.CLOCK, "tick drift exists", 0.15) else 0,
         clock_spread_ms=draw.one_of("clock spread", 0, 5, 500, 10_000) if Family.CLOCK in families else 0,
         segment_size=draw.one_of("segment size", 128, 64, 256) * 1024,
         mixed_releases=draw.exists("mixed releases", MIXED_SHARE),
@@ -138,11 +139,16 @@ def draw_ambushed(choices: Choices) -> Shape:
             think_mean=draw.one_of("think", 0, 20, 100) * MS,
         ),
         disk=_disk(draw.one_of("slow disk", 1, 1, 10)),
+        tick_drift_percent=_draw_tick_drift(draw) if draw.exists("tick drift exists", 0.3) else 0,
+        # Hasty clients look for another primary about as soon as the backups do: then it has work to do. Patient ones
+        # leave the old one a long tail.
+        client_options=_client_options(4 if draw.exists("hasty clients", 0.25) else 1),
         faults=FaultPlan(
             duration=30_000 * MS,
             core_share=CORE_SHARE,
             follow_work=True,
             ambushes=8,
+            ancient_messages=int(draw.exists("ancient messages", 0.5)),
             down_mean=draw.one_of("down", 1, 300) * MS,
         ),
     )
@@ -263,6 +269,11 @@ def _draw_network(draw: _Draw, hurry: int, *, codec: bool) -> NetworkFaults:
     )
 
 
+def _draw_tick_drift(draw: _Draw) -> int:
+    """So much that a primary may be replaced long before it notices: safety must not depend on ticks either (G4)."""
+    return draw.one_of("tick drift", 200, 100, 300)
+
+
 def _draw_disk(draw: _Draw) -> DiskSpeed:
     return _disk(draw.one_of("slow disk", 1, 1, 1, 10, 50))
 
@@ -335,6 +346,8 @@ def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: Disk
         # One of three that computes wrongly and one that is gone leave nobody to tell which of two is right.
         wipes=some(Family.PROCESS, "wipes", 0.08, 1) if replicas > (4 if flips else 2) else 0,
         minimal_quorums=some(Family.ADVERSARY, "minimal quorums", 0.15, 2, 1, 4),
+        ancient_messages=some(Family.ADVERSARY, "ancient messages", 0.15, 1),
+        rotten_witnesses=some(Family.DISK, "rotten witnesses", 0.4, 2, 1, 4) if disks.decaying else 0,
         client_crashes=some(Family.CLIENT, "client crashes", 0.15, 1, 3),
         client_returns=some(Family.CLIENT, "client returns", 0.12, 6, 3, 12),
         odd_requests=some(Family.CLIENT, "odd requests", 0.1, 3, 1),

@@ -98,6 +98,7 @@ class SimReplica(ReplicaDisk):
         self.may_stop: set[str] = set()  # Codes of Fatal that are right for it in this run.
         self.is_wiped = False  # Its disk was lost, and formatted anew under the old id: it has no vote any more.
         self.turn_delay = world.shape.turn_delay  # Microseconds that it lets inputs gather.
+        self.tick_us = TICK_US  # Microseconds that pass while it counts a tick: its clock may run slowly.
         self.core: Replica | None = None
         self.machine = world.shape.subject.new_machine()
         self.connections: dict[int, int] = {}  # Connection -> client node.
@@ -190,7 +191,7 @@ class SimReplica(ReplicaDisk):
         self._job = None
         self._inbox.clear()
         self._fed.clear()
-        self._wake_at = self.crash_after_outputs = self.crash_after_steps = None
+        self._wake_at = self.crash_after_outputs = self.crash_after_steps = self.crash_at_flush = None
         self._lost_power = power
         if power:
             self.disk.cut_power()
@@ -204,10 +205,17 @@ class SimReplica(ReplicaDisk):
                 self.world.end_stream(self.number, client, connection)
         self.on_crash(self, power)
 
-    def plan_crash(self, *, power: bool, after_outputs: int | None, after_steps: int | None) -> None:
-        """Die later: before the n-th output from now, or in the n-th step of disk work from now."""
+    def plan_crash(
+        self,
+        *,
+        power: bool,
+        after_outputs: int | None = None,
+        after_steps: int | None = None,
+        at_flush: tuple[str, int] | None = None,
+    ) -> None:
+        """Die later: before the n-th output, in the n-th step of disk work or at the n-th flush of a file from now."""
         self._crash_power = power
-        self.crash_after_outputs, self.crash_after_steps = after_outputs, after_steps
+        self.crash_after_outputs, self.crash_after_steps, self.crash_at_flush = after_outputs, after_steps, at_flush
 
     def wipe(self, disk: FakeDisk) -> None:
         """Have an empty disk from the next start on, and stop as soon as the others say that it is not ours."""
@@ -298,7 +306,7 @@ class SimReplica(ReplicaDisk):
                 return
             core = self.core
             assert core is not None
-            if self._inbox or core.next_deadline_tick <= (time - self._boot_time) // TICK_US:
+            if self._inbox or core.next_deadline_tick <= (time - self._boot_time) // self.tick_us:
                 self._turn()
             else:
                 self._scheduler.idle += 1
@@ -311,7 +319,7 @@ class SimReplica(ReplicaDisk):
     def _turn(self) -> None:
         core = self.core
         assert core is not None
-        now_tick = (self._scheduler.now - self._boot_time) // TICK_US
+        now_tick = (self._scheduler.now - self._boot_time) // self.tick_us
         inputs, self._inbox = self._inbox, []
         if now_tick > self._last_tick:
             inputs.append(Tick(now_tick - self._last_tick, self.clock.read(self._scheduler.now)))
@@ -350,10 +358,10 @@ class SimReplica(ReplicaDisk):
 
     def _wake_later(self, core: Replica, now_tick: int) -> None:
         # No timer fires without a Tick: one that is due already waits for the next.
-        soonest = self._boot_time + (now_tick + 1) * TICK_US
+        soonest = self._boot_time + (now_tick + 1) * self.tick_us
         if self._wake_at is not None and self._wake_at <= soonest:
             return
-        wake = max(self._boot_time + core.next_deadline_tick * TICK_US, soonest)
+        wake = max(self._boot_time + core.next_deadline_tick * self.tick_us, soonest)
         if self._wake_at is None or wake < self._wake_at:
             self._wake_at = wake
             self._scheduler.at(wake, self._wake, self._life, wake)

@@ -62,7 +62,8 @@ class ReplicaDisk(ABC):
         self.is_paused = False
         self.stalled_until = 0  # Virtual time before which no step of disk work ends.
         self.slowness = 1  # Factor to the latencies of its disk.
-        self.crash_after_steps: int | None = None  # A planned crash inside the disk's work.
+        self.crash_after_steps: int | None = None  # A planned crash inside the disk's work,
+        self.crash_at_flush: tuple[str, int] | None = None  # or at the n-th flush of a file: what it covers may tear.
         self._crash_power = False
         self._lost_power = False  # In the crash before this boot.
         self._boots: int = 0
@@ -140,6 +141,12 @@ class ReplicaDisk(ABC):
                     self.crash(power=self._crash_power)
                     return
                 self.crash_after_steps -= 1
+            if self.crash_at_flush is not None and type(step) is Flush and step.file == self.crash_at_flush[0]:
+                file, left = self.crash_at_flush
+                if left == 0:
+                    self.crash(power=self._crash_power)
+                    return
+                self.crash_at_flush = file, left - 1
             if type(step) is not Write and type(step) is not Read:
                 break
             # Reads and writes go on at once: whether a write was never made or lost is the same to a
@@ -188,7 +195,9 @@ class ReplicaDisk(ABC):
     def _refuse_disk(self, error: StorageError | DataDirectoryError) -> None:
         """Opening found a disk that must not be used: right only where it was damaged to that point (PROTOCOL 7.6)."""
         if not self._watch.facts.disks[self.number].may_be_lost:
-            raise error
+            violate(
+                "disk refused", f"{self.name} does not start on a disk that lost no copy of its superblock: {error}"
+            )
         self.world.trace("disk lost", self.number, str(error))
         self.world.count("disk lost")
         self._stop_for_good()

@@ -90,6 +90,8 @@ class FaultPlan:
     clock_drifts: int = 0
     clock_freezes: int = 0
     minimal_quorums: int = 0  # Times in which a prepare reaches a bare quorum in time.
+    ancient_messages: int = 0  # From then on, what was said in older views is heard again when a view begins.
+    rotten_witnesses: int = 0  # Times in which the one backup that holds an op beside its primary loses it.
     client_crashes: int = 0
     client_returns: int = 0  # Of one client that knows its session of before.
     odd_requests: int = 0  # Of one client that talks nonsense.
@@ -129,6 +131,7 @@ class Shape:
     codec: bool = False  # Messages travel as bytes.
     record: bool = False  # Record every input and replay the cores at the end (INV-32).
     turn_delay: int = 0  # Microseconds that a replica lets inputs gather before it takes a step.
+    tick_drift_percent: int = 0  # By so much the ticks of one replica are longer than those of the others.
     clock_spread_ms: int = 0  # Wall clocks differ by up to this much, either way.
     segment_size: int = 64 * 1024
     slice_bytes: int = 64 * 1024  # Of a checkpoint, encoded between two turns.

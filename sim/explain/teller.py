@@ -69,6 +69,8 @@ def _circumstances(shape: Shape) -> list[str]:
         (plan.wipes, "wiped disk", "wiped disks"),
         (plan.clock_jumps + plan.clock_drifts + plan.clock_freezes, "wrong clock", "wrong clocks"),
         (plan.minimal_quorums, "bare quorum", "bare quorums"),
+        (plan.ancient_messages, "network that repeats what is old", "networks that repeat what is old"),
+        (plan.rotten_witnesses, "rotten witness", "rotten witnesses"),
         (plan.client_crashes + plan.client_returns, "client that dies or returns", "clients that die or return"),
         (plan.odd_requests, "client that talks nonsense", "clients that talk nonsense"),
         (plan.flips, "flip of memory", "flips of memory"),

@@ -18,11 +18,15 @@ from trio_pb.core.prepare import Prepare, PrepareId
     expects=("provenance", "INV-7"),
 )
 def take_any_copy(patch: Patch) -> None:
-    """A copy that its sender did not vouch for extends the log."""
+    """A copy extends the log, of whatever view it is and whoever vouches for it."""
+    take_prepare: Callable[[normal.Normal, Prepare], None] = vars(normal.Normal)["_take_prepare"]
     take: Callable[[normal.Normal, Envelope, PrepareCopy], None] = normal.Normal.on_prepare_copy
 
     def wrong(self: normal.Normal, envelope: Envelope, message: PrepareCopy) -> None:
-        take(self, envelope, attrs.evolve(message, is_current=True))
+        if self.state.is_backup and message.prepare.op == self.state.log.head + 1:
+            take_prepare(self, message.prepare)
+        else:
+            take(self, envelope, message)
 
     patch.set(normal.Normal, "on_prepare_copy", wrong)
 

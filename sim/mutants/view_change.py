@@ -345,14 +345,13 @@ def lead_without_contact(patch: Patch) -> None:
     source="chained and quorum-loss topologies: Omni-Paxos, EuroSys'23",
     expects=("INV-33",),
 )
-def next_in_turn(patch: Patch) -> None:
-    """The next voter is wished for, whether it is alive or not, and never another."""
+def always_the_same(patch: Patch) -> None:
+    """The first voter is wished for, whether it is alive or not, and never another."""
 
     def wrong(self: wishes.Wishes) -> int:
         state = self.state
-        voters = sorted(state.configuration.voters)
-        at = voters.index(primary_of(state.view)) if primary_of(state.view) in voters else -1
-        return wishes.next_view_of(state.view, voters[(at + 1) % len(voters)])
+        others = [it for it in state.configuration.voters if it != primary_of(state.view)]
+        return wishes.next_view_of(state.view, min(others, default=state.replica))
 
     patch.set(wishes.Wishes, "_choose", wrong)
 

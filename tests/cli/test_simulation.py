@@ -74,7 +74,8 @@ def test_a_machine_with_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     run = ["sim", "run", f"{PLANTED}:SetOfText", "--seeds", "1", "--jobs", "1"]
     assert call([*run, "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
-    assert (said["failed"], said["deterministic"]) == (0, False)
+    # A run may find it as well, if the order of a set differs where a replica restored its state: by the hash seed.
+    assert said["deterministic"] is False
     assert (said["divergence"]["handler"], said["divergence"]["what"]) == ("put", "answer")
     assert call(run) == 1
     assert "Not deterministic: command 2 (put), number " in capsys.readouterr().out

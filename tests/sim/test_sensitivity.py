@@ -51,9 +51,9 @@ SWARM: dict[str, tuple[int, ...]] = {
 }
 # these where primaries are led into ambushes, which one seed of the swarm in five is about.
 AMBUSHED: dict[str, tuple[int, ...]] = {
-    "longest-log-wins": (4, 5, 10, 14, 16),
-    "unconfirmed-reads": (28, 35, 40, 66),
-    "recover-any-view": (3, 11, 13),
+    "longest-log-wins": (4, 6, 7),
+    "unconfirmed-reads": (15, 26, 28),
+    "recover-any-view": (45, 58, 82),
 }
 # and these in profiles of their own: where nothing fails, and where clocks do.
 CALM: dict[str, tuple[int, ...]] = {"one-wish-is-enough": (1, 2, 5)}
