@@ -100,11 +100,11 @@ class RottenWitnesses:
 
     def _rot(self, decay: Decay, records: int) -> None:
         """The newest records of the journal."""
-        file, sectors = max(
-            ((file, decay.disk.sectors_in_use(file)) for file in decay.disk.files(LOG)),
-            key=lambda found: (bool(found[1]), found[0]),
-            default=("", []),
-        )
+        used = [(file, decay.disk.sectors_in_use(file)) for file in sorted(decay.disk.files(LOG))]
+        filled = [(file, sectors) for file, sectors in used if sectors]
+        if not filled:
+            return
+        file, sectors = filled[-1]
         pages = sorted({sector * SECTOR_SIZE // PAGE for sector in sectors})[-records:]
         for sector in sectors:
             if sector * SECTOR_SIZE // PAGE in pages:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sim.mutants.mutant import Patch, mutant
-from trio_pb.core import adverts, checkpoints, execution, persistence
+from trio_pb.core import adverts, checkpoints, persistence, replica
 from trio_pb.core.messages import CheckpointId, Probe
+from trio_pb.core.ports import CheckpointBegin, Input, Output
 
 
 @mutant(breaks="R-GC (9, T-29)", source="a lagging etcd follower that needs a snapshot for ever", expects=("INV-25",))
@@ -53,6 +54,9 @@ def any_checkpoint_of_the_op_certifies(patch: Patch) -> None:
     breaks="certificates spread, the highest counts (9, T-40)",
     source="found by argument while the protocol was written: a primary that few can reach stalls",
     expects=("INV-33",),
+    equivalent="every voter tells every other of its checkpoints, so whoever hears a majority counts for itself what "
+    "others certified",
+    pair="no-certificate-at-all",
 )
 def certificates_are_not_believed(patch: Patch) -> None:
     """A certificate that others tell of is not taken; only what was counted here."""
@@ -86,20 +90,15 @@ def checkpoint_is_given_up(patch: Patch) -> None:
     expects=("INV-21", "INV-20"),
 )
 def freeze_when_convenient(patch: Patch) -> None:
-    """What is frozen is the state as of now, under the name of the op at which it was due."""
-    limit: Callable[[execution.Execution], None] = vars(execution.Execution)["_limit"]
-    begin: Callable[[checkpoints.Checkpoints], None] = vars(checkpoints.Checkpoints)["_begin"]
+    """What is frozen is the state after all that the turn executes, under the name of the op that was due."""
+    step = replica.Replica.step
 
-    def later(self: execution.Execution) -> None:
-        limit(self)
-        self.state.apply_limit += self.state.replica % 2
+    def wrong(self: replica.Replica, now_tick: int, inputs: Sequence[Input]) -> list[Output]:
+        outputs = step(self, now_tick, inputs)
+        late = [it for it in outputs if isinstance(it, CheckpointBegin)]
+        return [it for it in outputs if not isinstance(it, CheckpointBegin)] + late
 
-    def wrong(self: checkpoints.Checkpoints) -> None:
-        begin(self)
-        self.state.apply_limit -= self.state.applied % self.state.limits.checkpoint_interval_ops
-
-    patch.set(execution.Execution, "_limit", later)
-    patch.set(checkpoints.Checkpoints, "_begin", wrong)
+    patch.set(replica.Replica, "step", wrong)
 
 
 @mutant(
@@ -134,3 +133,20 @@ def distrust_is_forgotten(patch: Patch) -> None:
         self.state.unfit.discard("untrusted")
 
     patch.set(checkpoints.Checkpoints, "_diverge", wrong)
+
+
+@mutant(
+    breaks="certificates (9, T-40)",
+    source="found by argument while the protocol was written",
+    expects=("INV-33",),
+)
+def no_certificate_at_all(patch: Patch) -> None:
+    """Neither is a certificate believed, nor are the checkpoints of others counted."""
+    certificates_are_not_believed(patch)
+    note = checkpoints.Checkpoints.note_advert
+
+    def wrong(self: checkpoints.Checkpoints, sender: int, checkpoint: CheckpointId) -> None:
+        if sender == self.state.replica:
+            note(self, sender, checkpoint)
+
+    patch.set(checkpoints.Checkpoints, "note_advert", wrong)

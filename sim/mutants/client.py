@@ -17,7 +17,11 @@ from trio_pb.core.session_client import Pending, Session
 @mutant(
     breaks="5.4: a retry is the same number (T-25)",
     source="FoundationDB layers: commit_unknown_result, tried again as a new transaction",
-    expects=("INV-18", "INV-22"),
+    expects=(
+        "INV-18",
+        "INV-22",
+        "INV-33",
+    ),
 )
 def retry_as_a_new_request(patch: Patch) -> None:
     """A request without an answer is sent again under a new number."""
@@ -87,6 +91,8 @@ def number_is_skipped(patch: Patch) -> None:
     breaks="5.4: retransmit until the deadline",
     source="the two generals: a request that got lost",
     expects=("INV-33",),
+    equivalent="a connection over which nothing comes is given up, and what was sent there is sent again",
+    pair="never-ask-again",
 )
 def ask_once(patch: Patch) -> None:
     """A request is sent once to each primary, and its answer is waited for."""
@@ -149,3 +155,26 @@ def stay_with_the_old_primary(patch: Patch) -> None:
         return
 
     patch.set(Links, "on_denies", wrong)
+
+
+@mutant(
+    breaks="5.4: retransmit until the deadline",
+    source="the two generals: a request that got lost",
+    expects=("INV-33",),
+)
+def never_ask_again(patch: Patch) -> None:
+    """Whatever was sent is not sent again, whoever leads and whichever connection is lost."""
+    resend: Callable[[ClusterClient], None] = vars(ClusterClient)["_resend"]
+
+    def wrong(self: ClusterClient) -> None:
+        insides = vars(self)
+        for session in insides["_sessions"].values():
+            for pending in session.pending.values():
+                if pending.attempts:
+                    pending.resend_ms = FAR
+        for read in insides["_reads"].by_number.values():
+            if read.attempts:
+                read.resend_ms = FAR
+        resend(self)
+
+    patch.set(ClusterClient, "_resend", wrong)

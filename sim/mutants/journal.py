@@ -8,9 +8,9 @@ from typing import Any
 from sim.mutants.mutant import Patch, mutant
 from trio_pb.core.durable import Proof
 from trio_pb.core.ports import WalAppend
-from trio_pb.core.prepare import CHECKSUM_SIZE, Prepare, checksum_of
+from trio_pb.core.prepare import CHECKSUM_SIZE, Prepare, PrepareId, checksum_of
 from trio_pb.storage import journal, packs, page, proofs, store, superblock
-from trio_pb.storage.disk import Flush, Job, Step, Write
+from trio_pb.storage.disk import Flush, Job, Read, Step, Write
 from trio_pb.storage.proofs import PROOFS_FILE, SLOTS, ProofFile
 from trio_pb.storage.superblock import SUPERBLOCK_FILE, SuperblockFile
 
@@ -77,6 +77,9 @@ def superblock_all_at_once(patch: Patch) -> None:
     breaks="2.3: the highest sequence that two copies hold",
     source="one valid copy taken for enough",
     expects=("INV-4", "INV-29", "INV-31"),
+    equivalent="nothing rests on an image before all four copies hold it, so of two that are each held twice the "
+    "older one is as right as the newer",
+    pair="oldest-superblock-is-left",
 )
 def oldest_superblock_wins(patch: Patch) -> None:
     """Of two images that are each held twice, opening takes the older."""
@@ -121,6 +124,9 @@ def proof_before_records(patch: Patch) -> None:
     breaks="2.3: own offset and nonce (T-17)",
     source="Bairavasundaram et al., FAST'08: misdirected writes",
     expects=("INV-7", "INV-29", "INV-31", "INV-4", "scrub", "INV-35"),
+    equivalent="what lies in the wrong place is whole, and is found by its identity: a record by the prepare that it "
+    "names, a proof and an image by their numbers",
+    pair="wrong-place-and-wrong-record",
 )
 def wrong_place_is_not_noticed(patch: Patch) -> None:
     """A page that lies where it was not written is taken for the one that belongs there."""
@@ -187,6 +193,9 @@ def segment_goes_too_early(patch: Patch) -> None:
     breaks="R-SCAN 3: damage is skipped (7.1, T-13)",
     source="Alagappan et al., FAST'18: LogCabin and ZooKeeper stop at the first bad record",
     expects=("INV-29", "INV-13", "INV-35", "INV-33", "new log"),
+    equivalent="what a scan leaves out is missing like any damage, and the watermark says so: it is fetched from the "
+    "others, who are a majority that does not decay",
+    pair="cut-at-damage",
 )
 def scan_ends_at_damage(patch: Patch) -> None:
     """Opening reads each segment up to the first record that is damaged."""
@@ -201,3 +210,38 @@ def scan_ends_at_damage(patch: Patch) -> None:
             offset += record.size
 
     patch.set(journal, "scan_segment", wrong)
+
+
+@mutant(
+    breaks="2.3 (T-35)",
+    source="the protocol's own model (6.6)",
+    expects=("INV-4", "INV-29", "INV-31", "disk refused"),
+)
+def oldest_superblock_is_left(patch: Patch) -> None:
+    """Opening takes the older of two images, and leaves the copies as they are."""
+    oldest_superblock_wins(patch)
+    leave_the_superblock(patch)
+
+
+@mutant(
+    breaks="2.3: own offset, nonce and identity (T-17)",
+    source="Bairavasundaram et al., FAST'08: misdirected writes",
+    expects=("INV-1", "INV-2", "INV-7", "INV-8", "INV-29", "INV-33", "INV-35", "scrub"),
+)
+def wrong_place_and_wrong_record(patch: Patch) -> None:
+    """What lies in the place of a record is taken for it, whatever it is."""
+    wrong_place_is_not_noticed(patch)
+
+    def read(self: journal.Journal, prepare_id: PrepareId) -> Job[Prepare | None]:
+        location = vars(self)["_bag"].get(prepare_id)
+        if location is None:
+            return None
+        data: bytes = yield Read(location.segment.file, location.offset, location.size)
+        record = journal.read_record(data, b"", location.offset)
+        return None if record is None else record.prepare
+
+    def holds(data: bytes, nonce: bytes, _id: PrepareId, location: journal.Location, start: int) -> bool:
+        return journal.read_record(data, nonce, location.offset, start) is not None
+
+    patch.set(journal.Journal, "read", read)
+    patch.set(journal, "_holds_record", holds)

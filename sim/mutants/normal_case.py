@@ -55,7 +55,13 @@ def primary_commits_alone(patch: Patch) -> None:
 @mutant(
     breaks="5.2, step 4 (T-4)",
     source="an index compared with <= for ==, in many first solutions of the course assignment",
-    expects=("INV-7", "INV-8", "INV-16", "INV-33"),
+    expects=(
+        "INV-7",
+        "INV-8",
+        "INV-16",
+        "INV-33",
+        "copy storm",
+    ),
 )
 def gap_accepted(patch: Patch) -> None:
     """A prepare above a gap is taken as the next one."""

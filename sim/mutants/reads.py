@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from sim.mutants.client import never_ask_again
 from sim.mutants.mutant import Patch, mutant
 from trio_pb.app import snapshots
 from trio_pb.core import reads
@@ -151,6 +152,8 @@ def echoes_of_an_older_view(patch: Patch) -> None:
     breaks="10.2: what is not answered is asked again",
     source="a lost message that is waited for",
     expects=("INV-33",),
+    equivalent="a client that waits too long asks again, somebody else in the end",
+    pair="index-and-client-ask-once",
 )
 def ask_for_the_index_once(patch: Patch) -> None:
     """A backup that gets no answer to its read_index does not ask again."""
@@ -162,3 +165,14 @@ def ask_for_the_index_once(patch: Patch) -> None:
             self.index_timeout.deadline_tick = NEVER - 1
 
     patch.set(reads.Reads, "_advance_at_backup", wrong)
+
+
+@mutant(
+    breaks="10.2 and 5.4: who does not answer is asked again",
+    source="a lost message that is waited for",
+    expects=("INV-33",),
+)
+def index_and_client_ask_once(patch: Patch) -> None:
+    """Neither a backup asks again for its position, nor a client for its answer."""
+    ask_for_the_index_once(patch)
+    never_ask_again(patch)

@@ -83,7 +83,14 @@ def lower_the_watermark(patch: Patch) -> None:
     patch.set(persistence.Persistence, "flush_journal", wrong)
 
 
-@mutant(breaks="R-PROOF, proof numbers (4.2, T-34)", source="the protocol's own model (6.6)", expects=("INV-29",))
+@mutant(
+    breaks="R-PROOF, proof numbers (4.2, T-34)",
+    source="the protocol's own model (6.6)",
+    expects=(
+        "INV-29",
+        "INV-33",
+    ),
+)
 def number_proofs_from_one(patch: Patch) -> None:
     """The numbers of proofs begin anew with every boot."""
     make: Callable[[persistence.Persistence, int], Proof] = vars(persistence.Persistence)["_make_proof"]
@@ -264,7 +271,13 @@ def replay_the_checkpoint_itself(patch: Patch) -> None:
 @mutant(
     breaks="9: sessions belong to the checkpoint (T-20)",
     source="Raft dissertation 6.3: sessions left out of the snapshot",
-    expects=("INV-18", "INV-19", "INV-20", "INV-21"),
+    expects=(
+        "INV-1",
+        "INV-18",
+        "INV-19",
+        "INV-20",
+        "INV-21",
+    ),
 )
 def restart_without_sessions(patch: Patch) -> None:
     """The session table does not come back with the checkpoint."""

@@ -241,7 +241,10 @@ def registering_again_begins_anew(patch: Patch) -> None:
 @mutant(
     breaks="5.4: the last W replies are kept (T-39)",
     source="Raft dissertation 6.3: only the newest reply is kept, with several requests under way",
-    expects=("kept reply",),
+    expects=(
+        "kept reply",
+        "INV-33",
+    ),
 )
 def one_reply_is_kept(patch: Patch) -> None:
     """Of a session only the newest reply is kept, however many numbers are under way."""
@@ -271,7 +274,12 @@ def checkpoint_without_replies(patch: Patch) -> None:
 @mutant(
     breaks="R-APPLY, 5.4: a reply goes out after commit and apply",
     source="MongoDB with write concern 1: answers that a failover takes back",
-    expects=("INV-19", "INV-14", "INV-22"),
+    expects=(
+        "INV-12",
+        "INV-14",
+        "INV-19",
+        "INV-22",
+    ),
 )
 def reply_when_ordered(patch: Patch) -> None:
     """A duplicate of a number in flight is answered at once, as if it had been executed."""

@@ -8,12 +8,12 @@ from typing import Any
 import attrs
 
 from sim.mutants.mutant import Patch, mutant
-from trio_pb.core import normal, peers, persistence, replica, selection, view_change, wishes
+from trio_pb.core import normal, peers, persistence, recovery, replica, selection, view_change, wishes
 from trio_pb.core import state as state_module
-from trio_pb.core.durable import Install
+from trio_pb.core.durable import Install, Proof, Superblock
 from trio_pb.core.messages import DoViewChange, EntryState, Envelope, StartView, Status
 from trio_pb.core.quorum import Quorums
-from trio_pb.core.state import State, primary_of
+from trio_pb.core.state import State
 
 
 def _install_with(**wrong: int) -> Callable[..., Install]:
@@ -64,7 +64,10 @@ def one_wish_is_enough(patch: Patch) -> None:
 @mutant(
     breaks="R-NACK (6.3, T-15)",
     source="Alagappan et al., FAST'18; TigerBeetle pull request 1530; the protocol's own model (6.6)",
-    expects=("INV-13",),
+    expects=(
+        "INV-13",
+        "new log",
+    ),
 )
 def deny_what_was_acknowledged(patch: Patch) -> None:
     """What cannot be read is denied, as if it had never been there."""
@@ -83,7 +86,14 @@ def forget_acknowledgements_at_install(patch: Patch) -> None:
     patch.set(view_change, "Install", _install_with(ack_floor=0))
 
 
-@mutant(breaks="proof_base (6.5)", source="the protocol's own model (6.6)", expects=("INV-29",))
+@mutant(
+    breaks="proof_base (6.5)",
+    source="the protocol's own model (6.6)",
+    expects=("INV-29",),
+    equivalent="an older proof names an older log_view, and is void by that; where an install keeps its log_view, "
+    "after amnesia or over a dead log, the floor that it writes binds to no less",
+    pair="any-proof-counts",
+)
 def keep_old_proofs_at_install(patch: Patch) -> None:
     """Proofs of before an install stay valid."""
     patch.set(view_change, "Install", _install_with(proof_base=0))
@@ -198,7 +208,15 @@ def speak_before_repair(patch: Patch) -> None:
 @mutant(
     breaks="6.5: log_view moves with the log (T-2)",
     source="VR Revisited 5.2: state transfer into a newer view",
-    expects=("new log", "decision", "INV-7", "INV-12", "INV-29", "provenance"),
+    expects=(
+        "new log",
+        "decision",
+        "INV-7",
+        "INV-12",
+        "INV-29",
+        "INV-31",
+        "provenance",
+    ),
 )
 def log_view_moves_with_the_view(patch: Patch) -> None:
     """Whoever enters a view says at once that its log is of that view."""
@@ -350,8 +368,7 @@ def always_the_same(patch: Patch) -> None:
 
     def wrong(self: wishes.Wishes) -> int:
         state = self.state
-        others = [it for it in state.configuration.voters if it != primary_of(state.view)]
-        return wishes.next_view_of(state.view, min(others, default=state.replica))
+        return wishes.next_view_of(state.view, min(state.configuration.voters))
 
     patch.set(wishes.Wishes, "_choose", wrong)
 
@@ -391,6 +408,9 @@ def wish_stands(patch: Patch) -> None:
     breaks="Forfeit (6.4, step 1) and progress-reset T_VC (T-27)",
     source="Camunda issue 4451; a leader that restores a snapshot while everybody waits",
     expects=("INV-33",),
+    equivalent="a view that comes to nothing is followed by that of the next voter: whoever stands in vain costs "
+    "time, and T_VC ends it",
+    pair="no-second-attempt",
 )
 def stand_though_behind(patch: Patch) -> None:
     """A replica that would first need a state transfer stands for primary all the same."""
@@ -404,3 +424,21 @@ def stand_though_behind(patch: Patch) -> None:
 
 def _always_fit(_self: State) -> bool:
     return True
+
+
+@mutant(
+    breaks="proof_base and log_view of a proof (6.5, R-SCAN 2)",
+    source="the protocol's own model (6.6)",
+    expects=("INV-29", "INV-8", "INV-31", "INV-33", "INV-28"),
+)
+def any_proof_counts(patch: Patch) -> None:
+    """A proof counts, of whatever log it is."""
+
+    def found(_proof: Proof, _superblock: Superblock) -> bool:
+        return True
+
+    def written(_self: persistence.Persistence, _proof: Proof) -> bool:
+        return True
+
+    patch.set(recovery, "_is_of_lineage", found)
+    patch.set(persistence.Persistence, "_is_of_lineage", written)
