@@ -204,6 +204,7 @@ class SimReplica(ReplicaDisk):
             for connection, client in connections.items():
                 self.world.end_stream(self.number, client, connection)
         self.on_crash(self, power)
+        self.struck_at = ""
 
     def plan_crash(
         self,

@@ -64,6 +64,7 @@ class ReplicaDisk(ABC):
         self.slowness = 1  # Factor to the latencies of its disk.
         self.crash_after_steps: int | None = None  # A planned crash inside the disk's work,
         self.crash_at_flush: tuple[str, int] | None = None  # or at the n-th flush of a file: what it covers may tear.
+        self.struck_at = ""  # The file whose flush the crash that is under way falls into.
         self._crash_power = False
         self._lost_power = False  # In the crash before this boot.
         self._boots: int = 0
@@ -144,6 +145,7 @@ class ReplicaDisk(ABC):
             if self.crash_at_flush is not None and type(step) is Flush and step.file == self.crash_at_flush[0]:
                 file, left = self.crash_at_flush
                 if left == 0:
+                    self.struck_at = file
                     self.crash(power=self._crash_power)
                     return
                 self.crash_at_flush = file, left - 1

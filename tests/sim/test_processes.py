@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from sim.choices import Choices, Key
@@ -9,6 +11,7 @@ from sim.cluster import SimCluster
 from sim.faults import FaultInjector
 from sim.oracles.facts import Facts, Violation
 from sim.oracles.invariants import EligibleVoters
+from sim.processes import AIMS
 from sim.replica import SimReplica
 from sim.scheduler import SECOND
 from sim.shape import FaultPlan, Shape
@@ -59,6 +62,30 @@ def test_restart_loop_ends() -> None:
     assert world.victim.core is not None
     world.run(5)
     assert world.counts["crashes"] == before
+
+
+@pytest.mark.parametrize("aim", [1, 2])
+def test_a_restart_loop_may_strike_one_file(aim: int) -> None:
+    """Every death falls into a flush of that file, with what it covers at stake; after the last one all is well."""
+    world = _World("restart loop", FaultPlan(duration=2 * SECOND, restart_loops=1), times=5, aim=aim)
+    struck: list[str] = []
+    world.victim.on_crash = _noting(world.victim.on_crash, struck)
+    world.run(20)
+    aimed = [file for file in struck if file]
+    assert len(aimed) >= 3
+    assert set(aimed) == {AIMS[aim]}
+    assert world.victim.core is not None
+    world.heal()
+
+
+def _noting(then: Callable[[SimReplica, bool], None], struck: list[str]) -> Callable[[SimReplica, bool], None]:
+    """Note whose flush a crash fell into, where it did."""
+
+    def note(replica: SimReplica, power: bool) -> None:
+        struck.append(replica.struck_at)
+        then(replica, power)
+
+    return note
 
 
 @pytest.mark.parametrize("is_long", [0, 1])
