@@ -9,9 +9,16 @@ import attrs
 from sim.mutants.mutant import Patch, mutant
 from trio_pb.core.client_links import FAR, Link, Links
 from trio_pb.core.client_ports import Failure, Submit
+from trio_pb.core.client_reads import Reads
 from trio_pb.core.cluster_client import ClusterClient
 from trio_pb.core.messages import Reply
-from trio_pb.core.session_client import Pending, Session
+from trio_pb.core.session_client import Pending
+from trio_pb.core.session_pool import SessionPool
+
+
+def _pool_of(client: ClusterClient) -> SessionPool:
+    pool: SessionPool = vars(client)["_pool"]
+    return pool
 
 
 @mutant(
@@ -34,7 +41,7 @@ def retry_as_a_new_request(patch: Patch) -> None:
             old.attempts, old.resend_ms = 1, FAR
             again = session.assign(pending.token, pending.code, pending.body, pending.deadline_ms)
             again.certain = False
-            vars(self)["_pending"][pending.token] = again
+            _pool_of(self).numbered[pending.token] = again
             send(self, again, link)
         else:
             send(self, pending, link)
@@ -113,7 +120,7 @@ def answers_in_order(patch: Patch) -> None:
     hear: Callable[[ClusterClient, Link, int, Reply], None] = vars(ClusterClient)["_on_reply"]
 
     def wrong(self: ClusterClient, link: Link, replica: int, reply: Reply) -> None:
-        session = vars(self)["_sessions"].get(reply.client)
+        session = _pool_of(self).sessions.get(reply.client)
         lowest = session.lowest if session is not None else None
         if reply.number and lowest is not None and lowest.number:
             reply = attrs.evolve(reply, number=lowest.number)
@@ -131,14 +138,11 @@ def resend_in_a_new_session(patch: Patch) -> None:
     """What was under way in a session that was evicted is sent again in the next one."""
 
     def wrong(self: ClusterClient, pending: Pending) -> None:
-        insides, session = vars(self), pending.session
-        del session.pending[pending.number]
-        forget: Callable[[ClusterClient, Session], None] = vars(ClusterClient)["_forget_if_done"]
-        forget(self, session)
-        if pending.token is not None:
-            del insides["_pending"][pending.token]
-            insides["_queue"][pending.token] = Submit(pending.token, pending.code, pending.body, pending.deadline_ms)
-            insides["_queue_of"][pending.token] = insides["_queue"]
+        pool, token = _pool_of(self), pending.token
+        pool.settle(pending)
+        if token is not None:
+            pool.numbered.pop(token, None)
+            pool.put(Submit(token, pending.code, pending.body, pending.deadline_ms))
 
     patch.set(ClusterClient, "_end_lost", wrong)
 
@@ -167,12 +171,12 @@ def never_ask_again(patch: Patch) -> None:
     resend: Callable[[ClusterClient], None] = vars(ClusterClient)["_resend"]
 
     def wrong(self: ClusterClient) -> None:
-        insides = vars(self)
-        for session in insides["_sessions"].values():
+        for session in _pool_of(self).sessions.values():
             for pending in session.pending.values():
                 if pending.attempts:
                     pending.resend_ms = FAR
-        for read in insides["_reads"].by_number.values():
+        reads: Reads = vars(self)["_reads"]
+        for read in reads.by_number.values():
             if read.attempts:
                 read.resend_ms = FAR
         resend(self)
