@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sim.choices import Choices
+from sim.exhaust.trace import is_trace
 from sim.experiment import Experiment, Swarm, replay_command
 from sim.explain.model import Story
 from sim.explain.outline import Selection, everything, select, stretch
@@ -17,6 +18,7 @@ from sim.explain.text import tell
 from sim.profiles import DEFAULT_PROFILE
 from sim.recording import read
 from sim.telling import telling
+from trio_pb.cli.exhaust import story_of
 from trio_pb.cli.output import ExitCode, Flag, print_json
 from trio_pb.cli.scenarios import PROTOCOLS, play_silently
 from trio_pb.errors import ConfigError
@@ -48,7 +50,8 @@ def explain(
     was made small by `trio-pb sim shrink` makes the shortest story.
 
     Args:
-        file: A recording, as `trio-pb sim run` and `trio-pb sim shrink` write it.
+        file: A recording, as `trio-pb sim run` and `trio-pb sim shrink` write it, or a way through a small world, as
+            `trio-pb sim exhaust` does.
         seed: Tell this seed instead of a file.
         profile: What may happen in the run of that seed: all, network, storage, crash, clock, ambush, beyond, or calm.
         scenario: Tell this play from `trio-pb sim scenarios` instead.
@@ -92,6 +95,8 @@ def _write(path: Path, text: str) -> None:
 
 def _story(file: Path | None, seed: int | None, profile: str) -> Story:
     """Run it again, and listen."""
+    if file is not None and is_trace(file):
+        return story_of(file)
     if file is not None:
         recording = read(file)
         choices = Choices(recording.seed, recording.choices)

@@ -31,6 +31,7 @@ app.command("trio_pb.cli.recordings:shrink_command", name="shrink")
 app.command("trio_pb.cli.mutants:mutants_command", name="mutants")
 app.command("trio_pb.cli.audit:audit_command", name="audit")
 app.command("trio_pb.cli.explain:explain", name="explain")
+app.command("trio_pb.cli.exhaust:exhaust", name="exhaust")
 app.command("trio_pb.cli.scenarios:scenarios", name="scenarios")
 app.command("trio_pb.cli.history:check_history", name="check-history")
 
