@@ -2,7 +2,7 @@
 
 The rooms of a replica refer to one another, so a copy of one replica is a copy of the whole house. Here the house
 stays and its furniture is changed: what a step may change in place is copied, all else (messages, prepares, images)
-is shared between as many states as hold it. `docs/explanation/exhaustive-search.md` has what the other ways cost.
+is shared between as many states as hold it.
 """
 
 from __future__ import annotations
