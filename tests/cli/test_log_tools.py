@@ -14,8 +14,8 @@ import pytest
 
 from tests.cli.conftest import ORDERS
 from trio_pb.cli.main import call
-from trio_pb.cli.offline import ReadOnlyDisk
 from trio_pb.driver.file_disk import FileDisk
+from trio_pb.driver.read_only_disk import ReadOnlyDisk
 from trio_pb.errors import LocalProtocolError
 from trio_pb.storage import proofs
 from trio_pb.storage.disk import Write, run

@@ -11,11 +11,12 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.table import Table
 
-from trio_pb.cli.offline import Directory, ReadOnlyDisk, is_in_use
+from trio_pb.cli.offline import Directory, is_in_use
 from trio_pb.cli.output import ExitCode, Flag, new_table, print_json, print_table
 from trio_pb.core.durable import Superblock
 from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareId, PrepareKind
 from trio_pb.core.recovery import Recovered
+from trio_pb.driver.read_only_disk import ReadOnlyDisk
 from trio_pb.errors import ConfigError, RemoteProtocolError
 from trio_pb.storage.damage import ACTIONS, Finding, find_damage
 from trio_pb.storage.disk import run
