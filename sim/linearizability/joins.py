@@ -13,9 +13,8 @@ it but may take long.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
 from typing import Any, TypeAlias
 
 import attrs
@@ -52,16 +51,13 @@ def agree(model: AnyModel, partitions: Partitions, orders: Orders, joined: set[i
     while True:
         moved = False
         for key, parts in partitions.items():
-            latest = min((part.begin for part in parts), default=0)
-            for i in orders[key]:
-                part = parts[i]
-                latest = max(latest, points.get(part.call, part.begin))
+            for part, floor in _floors(model, parts, orders[key], points, joined):
                 # Past its end only because another point has just moved: then this order is found anew.
-                if part.call in joined and points[part.call] < latest <= _end(part):
-                    points[part.call] = latest
+                if points[part.call] < floor <= _end(part):
+                    points[part.call] = floor
                     moved = True
         if not moved:
-            return _is_one_order(partitions, orders, joined)
+            return _is_one_order(model, partitions, orders, joined)
         for key, parts in partitions.items():
             if any(points.get(part.call, part.begin) != part.begin for part in parts):
                 partitions[key] = [part._replace(begin=points.get(part.call, part.begin)) for part in parts]
@@ -72,18 +68,66 @@ def agree(model: AnyModel, partitions: Partitions, orders: Orders, joined: set[i
                 orders[key] = found.order
 
 
+def _floors(
+    model: AnyModel, parts: Sequence[Part], order: Sequence[int], points: Mapping[int, int], joined: set[int]
+) -> Iterator[tuple[Part, int]]:
+    """Yield the joining calls in their order, each with the earliest moment that the calls before it leave for it.
+
+    A call that only reads may stand anywhere between two that write, so those that read beside it do not force it to
+    be later. Nor does an earlier one that may as well stand behind the next call that writes, as may an order that is
+    rejected before and after it. `points` may be raised between two calls.
+    """
+    state = model.initial()
+    floor = min((part.begin for part in parts), default=0)
+    beside: list[Part] = []  # What reads, since the last call that writes.
+    for i in order:
+        part = parts[i]
+        if model.is_read(part.input, part.output):
+            if part.call in joined:
+                yield part, floor
+            beside.append(part)
+            continue
+        state = model.step(state, part.input, part.output)
+        floor = max(floor, points.get(part.call, part.begin))
+        free: list[Part] = []
+        for it in beside:
+            if it.call not in joined and model.step(state, it.input, it.output) is not None:
+                free.append(it)
+            else:
+                floor = max(floor, points.get(it.call, it.begin))
+        beside = [it for it in free if it.begin > floor]
+        if part.call in joined:
+            yield part, floor
+
+
 def _end(part: Part) -> int:
     assert part.end is not None
     return part.end
 
 
-def _is_one_order(partitions: Partitions, orders: Orders, joined: set[int]) -> bool:
-    """Whether all partitions have the joining calls in one order; those of equal points may stand either way."""
-    sorter: TopologicalSorter[int] = TopologicalSorter()
+def _is_one_order(model: AnyModel, partitions: Partitions, orders: Orders, joined: set[int]) -> bool:
+    """Whether the joining calls can stand in one order everywhere.
+
+    Those between which a partition has no call that writes may stand there either way. Points are never lower behind
+    such a call than before it, so only calls of equal points can contradict each other.
+    """
+    sorter: TopologicalSorter[object] = TopologicalSorter()
     for key, parts in partitions.items():
-        line = [parts[i].call for i in orders[key] if parts[i].call in joined]
-        for before, then in pairwise(line):
-            sorter.add(then, before)
+        before: list[object] = []  # What comes before all calls from here on.
+        beside: list[object] = []  # Joining calls since the last call that writes.
+        for number, i in enumerate(orders[key]):
+            part = parts[i]
+            if not model.is_read(part.input, part.output):
+                if beside:
+                    wall = (key, number)
+                    sorter.add(wall, *before, *beside)
+                    before, beside = [wall], []
+                if part.call in joined:
+                    sorter.add(part.call, *before)
+                    before = [part.call]
+            elif part.call in joined:
+                sorter.add(part.call, *before)
+                beside.append(part.call)
     try:
         sorter.prepare()
     except CycleError:
