@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,17 +38,25 @@ class NotReachedError(TrioPbError):
 
 
 class LocalCluster:
-    """Replicas 0..n-1; all methods refer to them by number. `flags` are more words for `trio-pb start`.
+    """Replicas 0..n-1; all methods refer to them by number.
 
-    `module` is what understands them: the program itself, or one that runs the same server on a disk with faults.
+    `flags` are more words for `trio-pb start`, the same for all or each replica's own. `module` is what
+    understands them: the program itself, or one that runs the same server on a disk with faults.
     """
 
     def __init__(
-        self, directory: Path, replicas: int, name: str, *, flags: Sequence[str] = (), module: str = "trio_pb"
+        self,
+        directory: Path,
+        replicas: int,
+        name: str,
+        *,
+        flags: Sequence[str] | Callable[[int], Sequence[str]] = (),
+        module: str = "trio_pb",
+        addresses: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.name = name
-        self.addresses = [f"127.0.0.1:{port}" for port in free_ports(replicas)]
+        self.addresses = list(addresses) or [f"127.0.0.1:{port}" for port in free_ports(replicas)]
         self._processes = [
             ReplicaProcess(
                 f"replica {replica}",
@@ -60,7 +68,7 @@ class LocalCluster:
                     "--segment-mib",
                     str(SEGMENT_MIB),
                     "--stop-with-parent",
-                    *flags,
+                    *(flags(replica) if callable(flags) else flags),
                     "--peers",
                     *(f"{peer}={address}" for peer, address in enumerate(self.addresses)),
                     module=module,

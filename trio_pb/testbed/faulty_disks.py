@@ -63,11 +63,11 @@ class VolatileDisk(FileDisk):
 
 
 class FillingDisk(FileDisk):
-    """Has no room for a new or longer file while the file `full` exists; what is there can be overwritten."""
+    """Has no room for a new or longer file while `is_full` says so; what is there can be overwritten."""
 
-    def __init__(self, directory: Path | str, full: Path) -> None:
+    def __init__(self, directory: Path | str, is_full: Callable[[], bool]) -> None:
         super().__init__(directory)
-        self._full = full
+        self._is_full = is_full
 
     def do(self, step: Step) -> object:
         """Carry out `step`, or find no room.
@@ -87,7 +87,7 @@ class FillingDisk(FileDisk):
     def _find_room(self, file: str, end: int) -> None:
         path = self.directory / file
         size = path.stat().st_size if path.exists() else 0
-        if end > size and self._full.exists():
+        if end > size and self._is_full():
             with self._failing(file, None, "write"):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -98,4 +98,4 @@ def disk_by_name(name: str) -> Callable[[Path | str], FileDisk]:
         return VolatileDisk
     kind, _, path = name.partition(":")
     assert kind == "full-while", f"no disk is called {name!r}"
-    return partial(FillingDisk, full=Path(path))
+    return partial(FillingDisk, is_full=Path(path).exists)

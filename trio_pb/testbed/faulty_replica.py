@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
@@ -19,11 +20,25 @@ from trio_pb.driver.server import ServerInfo, limits_of, serve
 from trio_pb.driver.signals import end_of_input
 from trio_pb.testbed.faulty_disks import disk_by_name
 
-__all__ = ["main"]
+__all__ = ["log_to_stderr", "main", "replica_parser", "serve_words"]
 
 
 def main() -> None:
     """Run one replica until it is asked to stop."""
+    parser = replica_parser()
+    parser.add_argument("--disk", required=True)
+    words = parser.parse_args()
+    faulty = disk_by_name(words.disk)
+
+    async def open_disk(directory: Path | str) -> FileDisk:
+        return await trio.to_thread.run_sync(faulty, directory)
+
+    log_to_stderr()
+    trio.run(serve_words, words, Platform(open_disk=open_disk), end_of_input)
+
+
+def replica_parser() -> argparse.ArgumentParser:
+    """What reads the words that a `LocalCluster` starts a replica with."""
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["start"])
     parser.add_argument("directory", type=Path)
@@ -31,19 +46,23 @@ def main() -> None:
     parser.add_argument("--segment-mib", type=int, required=True)
     parser.add_argument("--checkpoint-interval", type=int)
     parser.add_argument("--stop-with-parent", action="store_true", required=True)
-    parser.add_argument("--disk", required=True)
     parser.add_argument("--peers", nargs="+", required=True)
-    words = parser.parse_args()
+    return parser
+
+
+def log_to_stderr() -> None:
+    """As `trio-pb start` does."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    trio.run(_run, words)
 
 
-async def _run(words: argparse.Namespace) -> None:
-    faulty = disk_by_name(words.disk)
+async def serve_words(
+    words: argparse.Namespace, platform: Platform, input_ended: Callable[[], Awaitable[None]]
+) -> None:
+    """Serve as the words say, until a signal or until `input_ended` returns.
 
-    async def open_disk(directory: Path | str) -> FileDisk:
-        return await trio.to_thread.run_sync(faulty, directory)
-
+    Raises:
+        DataDirectoryError, StorageError, ReplicaStoppedError: as `serve`.
+    """
     entries = [entry.partition("=") for entry in words.peers]
     async with trio.open_nursery() as nursery:
 
@@ -56,15 +75,23 @@ async def _run(words: argparse.Namespace) -> None:
                 limits=limits_of(words.checkpoint_interval),
                 segment_size=words.segment_mib << 20,
                 handle_signals=True,
-                platform=Platform(open_disk=open_disk),
+                platform=platform,
                 task_status=task_status,
             )
             nursery.cancel_scope.cancel()
 
-        info = await nursery.start(serve_to_the_end)
+        infos: list[ServerInfo] = []
+
+        async def stop_in_the_end() -> None:
+            await input_ended()
+            if infos:
+                infos[0].stop()
+            else:
+                nursery.cancel_scope.cancel()
+
+        nursery.start_soon(stop_in_the_end)
+        infos.append(await nursery.start(serve_to_the_end))
         spare_the_loop()
-        await end_of_input()
-        info.stop()
 
 
 if __name__ == "__main__":

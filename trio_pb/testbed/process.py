@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -32,6 +33,7 @@ class ReplicaProcess:
         self.log = log  # Its stderr, all its lives one after the other.
         self._command = command
         self._process: trio.Process | None = None
+        self._telling = trio.Lock()  # Several tasks may have something to tell.
 
     @property
     def running(self) -> bool:
@@ -86,6 +88,14 @@ class ReplicaProcess:
     def send(self, number: signal.Signals) -> None:
         """Send a signal and wait for nothing: SIGSTOP freezes it, SIGCONT lets it go on."""
         os.kill(self.pid, number)
+
+    async def tell(self, line: bytes) -> None:
+        """Write to its standard input; nothing happens if it has ended."""
+        async with self._telling:
+            assert self._process is not None
+            assert self._process.stdin is not None
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._process.stdin.send_all(line)
 
     def check(self) -> None:
         """Raise unless it runs.
