@@ -47,6 +47,7 @@ app.command("trio_pb.cli.order:app", name="order")
 app.command("trio_pb.cli.simulation:app", name="sim")
 app.command("trio_pb.cli.replica:start", name="start")
 app.command("trio_pb.cli.replica:status", name="status")
+app.command("trio_pb.cli.torture:torture", name="torture")
 app.command("trio_pb.cli.replica:version", name="version")
 
 

@@ -35,7 +35,7 @@ __all__ = [
     "judge_states",
 ]
 
-BUDGET_STEPS = 50_000_000  # Minutes.
+BUDGET_STEPS = 5_000_000  # A minute or two; ten minutes of history take some 200,000.
 # The clocks of a majority are right, and the time of an order is within 5 s of theirs (PROTOCOL 5.1). The measure of
 # a peer's clock is as good as the round trip was, and a process may stand still in the middle of it.
 AHEAD_NS_MAX = 60_000_000_000
