@@ -11,7 +11,7 @@ from trio_pb.core.messages import Status, StatusReport
 from trio_pb.driver.order_client import PlacedOrder
 from trio_pb.testbed.torture import judge
 from trio_pb.testbed.torture.custody import Stopped
-from trio_pb.testbed.torture.deck import Kind
+from trio_pb.testbed.torture.deck import Kind, uses_needed
 from trio_pb.testbed.torture.judge import Held, Verdict
 from trio_pb.testbed.torture.nemesis import Action, Calm
 from trio_pb.testbed.torture.recording import Attempt, Dated, Order, Orders, calls_of
@@ -265,10 +265,11 @@ def test_faults_that_were_used_too_seldom() -> None:
     actions = [
         Action(kind=kind, begin=0, end=1, target="", what="x", round=1, is_done=True) for kind in Kind for _ in range(5)
     ]
-    assert judge.judge_faults(actions, 10.0).holds
+    assert judge.judge_faults(actions, uses_needed(600)).holds
     actions[0].is_done = False
-    assert_broken(judge.judge_faults(actions, 10.0), "delay: 4 times, not 5")
-    assert judge.judge_faults(actions, 9.9).holds
+    assert_broken(judge.judge_faults(actions, uses_needed(600)), "delay: 4 times, not 5")
+    assert judge.judge_faults(actions, uses_needed(599)).holds
+    assert uses_needed(1) == 1
 
 
 def test_long_lists_of_complaints_are_cut() -> None:

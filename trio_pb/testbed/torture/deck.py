@@ -12,7 +12,7 @@ from random import Random
 
 import attrs
 
-__all__ = ["BRISK", "NETWORK", "STEADY", "Card", "Kind", "Pace", "deal"]
+__all__ = ["BRISK", "NETWORK", "STEADY", "Card", "Kind", "Pace", "deal", "uses_needed"]
 
 
 class Kind(StrEnum):
@@ -63,6 +63,7 @@ HALTING = frozenset(
     }
 )
 HALTING_MAX = 2
+SECONDS_PER_USE = 120
 
 
 @attrs.frozen(kw_only=True)
@@ -89,6 +90,11 @@ class Card:
     seconds: float
     at_primary: bool  # Else at a backup.
     dice: int  # Seed of all else that is left to chance.
+
+
+def uses_needed(seconds: float) -> int:
+    """How often each kind is to happen at least in a torture of that length: five times in ten minutes."""
+    return max(1, int(seconds / SECONDS_PER_USE))
 
 
 def deal(seed: int, deck: int, pace: Pace) -> list[tuple[Card, ...]]:

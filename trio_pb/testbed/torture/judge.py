@@ -40,7 +40,6 @@ BUDGET_STEPS = 5_000_000  # A minute or two; ten minutes of history take some 20
 # a peer's clock is as good as the round trip was, and a process may stand still in the middle of it.
 AHEAD_NS_MAX = 60_000_000_000
 TOLD_MAX = 10  # Complaints of one kind that are listed.
-MINUTES_PER_USE = 2.0  # Every kind of fault is to happen once in that time: five times in ten minutes.
 
 
 @attrs.frozen
@@ -249,10 +248,9 @@ def judge_processes(stopped: Sequence[Stopped], errors: Sequence[str]) -> Verdic
     return Verdict("no replica fails", "none ended unasked, no traceback", (*complaints, *errors))
 
 
-def judge_faults(actions: Sequence[Action], minutes: float) -> Verdict:
+def judge_faults(actions: Sequence[Action], needed: int) -> Verdict:
     """Did every kind of fault happen often enough?"""
     counts = Counter(action.kind for action in actions if action.is_done)
-    needed = int(minutes / MINUTES_PER_USE)
     complaints = [f"{kind}: {counts[kind]} times, not {needed}" for kind in Kind if counts[kind] < needed]
     least = min(counts[kind] for kind in Kind)
     return Verdict(

@@ -22,7 +22,7 @@ from trio_pb.storage.inspect import Survey, survey
 from trio_pb.testbed.cluster import CLEAN_UP_SECONDS_MAX, LocalCluster
 from trio_pb.testbed.ports import free_ports
 from trio_pb.testbed.torture import judge
-from trio_pb.testbed.torture.deck import Pace
+from trio_pb.testbed.torture.deck import Pace, uses_needed
 from trio_pb.testbed.torture.judge import Held, Verdict
 from trio_pb.testbed.torture.nemesis import Action, Calm, Nemesis, Watcher
 from trio_pb.testbed.torture.proxy import Network
@@ -143,9 +143,9 @@ class _Torture:
                     patience.deadline = trio.current_time() + FINISH_SECONDS_MAX
         ended = (time.monotonic_ns() - began_ns) / 1e9
         self._watcher.on_round(f"the faults are over; {customers.acknowledged} orders are acknowledged; judging")
-        return await self._judge(ended, began_ns)
+        return await self._judge(ended, began_ns, uses_needed(seconds))
 
-    async def _judge(self, seconds: float, began_ns: int) -> Result:
+    async def _judge(self, seconds: float, began_ns: int, uses: int) -> Result:
         cluster, customers, nemesis = self._cluster, self._customers, self._nemesis
         orders = customers.orders
         held: list[Held] = []
@@ -180,7 +180,7 @@ class _Torture:
             judge.judge_logs(surveys),
             judge.judge_progress(nemesis.calms),
             judge.judge_processes(nemesis.stopped, troubles),
-            judge.judge_faults(nemesis.actions, seconds / 60),
+            judge.judge_faults(nemesis.actions, uses),
         )
         return Result(
             seed=self._seed,
