@@ -55,7 +55,7 @@ async def torture(
     directory: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     json: Flag = False,
 ) -> int:
-    """Torture a cluster of real processes, and judge what its clients saw.
+    """Torture real processes, and judge what their clients saw.
 
     Three replicas on real files, every connection through a fault proxy: messages are lost, damaged, delayed,
     connections are cut, die in silence, are throttled or pass one way only; processes are killed, paused, lose their
