@@ -20,6 +20,7 @@ from sim.oracles.liveness import (
     N_LIVE_TICKS,
     demand_completion,
     demand_convergence,
+    demand_service,
     has_converged,
 )
 from sim.oracles.op_order import check_history
@@ -35,6 +36,7 @@ __all__ = ["Failure", "RunReport", "run_shape"]
 
 BEYOND_TICKS = 1000  # In which a cluster shows whether it gets on after all.
 CORE_OPERATIONS = 2  # That every client asks of a core.
+LAST_OPERATIONS = 1  # That every client asks of a cluster that is whole again.
 FRAMES = 3  # Of a failure: what noticed it, and on what occasion.
 
 
@@ -171,6 +173,11 @@ def _run(cluster: SimCluster) -> None:
     repaired = Repaired(cluster.facts, replicas)
     cluster.run_until(repaired.is_done, scheduler.now + CONVERGENCE_TICKS * TICK_US)
     repaired.demand()
+    begun = len(cluster.history.operations)
+    for workload in workloads:
+        workload.more(LAST_OPERATIONS)
+    _demand_progress(cluster, is_done, replicas)
+    demand_service(cluster.history.operations[begun:])
     cluster.watch.end()
     check_history(cluster.facts, cluster.history, cluster.executed.model)
     if shape.subject is ORDERS and not check_linearizability(cluster.history):

@@ -8,11 +8,24 @@ from sim.client import SimClient
 from sim.oracles.facts import violate
 from sim.oracles.waiting import waits_for
 from sim.replica import SimReplica
+from sim.workload import Operation
+from trio_pb.core.client_ports import Failure
 
-__all__ = ["CONVERGENCE_TICKS", "N_LIVE_TICKS", "demand_completion", "demand_convergence", "describe", "has_converged"]
+__all__ = [
+    "CONVERGENCE_TICKS",
+    "N_LIVE_TICKS",
+    "demand_completion",
+    "demand_convergence",
+    "demand_service",
+    "describe",
+    "has_converged",
+]
 
 N_LIVE_TICKS = 3000
 CONVERGENCE_TICKS = 10 * N_LIVE_TICKS
+
+# Others may have used the session table in the meantime, which is no fault of the cluster.
+EXCUSES = ("no_session", "session_lost")
 
 
 def has_converged(replicas: Sequence[SimReplica]) -> bool:
@@ -64,6 +77,20 @@ def demand_convergence(clients: Sequence[SimClient], replicas: Sequence[SimRepli
     digests = {replica.machine.digest() for replica in replicas if not facts.disks[replica.number].is_flipped}
     if len(digests) != 1:
         violate("INV-20", f"equal applied op, {len(digests)} different states\n{describe(replicas, clients)}")
+
+
+def demand_service(operations: Sequence[Operation]) -> None:
+    """A cluster that was whole when `operations` began did what they asked.
+
+    Raises:
+        Violation: INV-33: one was refused.
+    """
+    for operation in operations:
+        outcome = operation.outcome
+        if isinstance(outcome, Failure) and outcome.reason not in EXCUSES:
+            violate(
+                "INV-33", f"{operation.client}: refused by a cluster that is whole: {outcome.reason}: {outcome.text}"
+            )
 
 
 def describe(replicas: Sequence[SimReplica], clients: Sequence[SimClient]) -> str:

@@ -74,6 +74,7 @@ def wounds_of(replica: SimReplica) -> list[str]:
     told = (
         ("a state that is not to be trusted", state.is_untrusted),
         ("no state", state.is_state_lost),
+        (f"not fit to lead ({', '.join(sorted(state.unfit))})", bool(state.unfit)),
         (f"status {state.status.name.lower()}", state.status not in (Status.NORMAL, Status.EX_PRIMARY)),
         (f"entries up to {log.head}, readable up to {log.durable_prefix}", log.durable_prefix < log.head),
         ("records or a proof not durable yet", core.persistence.oldest_append_tick is not None),

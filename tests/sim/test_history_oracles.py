@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from sim.oracles.facts import Violation
-from sim.oracles.liveness import demand_completion, demand_convergence
+from sim.oracles.liveness import demand_completion, demand_convergence, demand_service
 from sim.oracles.op_order import check_real_time
 from sim.oracles.reference import ExecutedOnce
 from sim.scenario import Cluster
@@ -22,7 +22,7 @@ from tests.sim.oracle_world import (
 )
 from trio_pb.app.orders import SCAN, ScanCustomers, encode_scan
 from trio_pb.core import messages as m
-from trio_pb.core.client_ports import Success
+from trio_pb.core.client_ports import Failure, OutcomeKind, Success
 from trio_pb.core.ports import ApplyItem, ToClient
 from trio_pb.core.prepare import OrderedRequest
 
@@ -129,3 +129,15 @@ def test_inv_33_operation_without_an_answer() -> None:
         demand_completion(c.sim.clients, c.sim.replicas)
     with pytest.raises(Violation, match="INV-33"):
         demand_convergence(c.sim.clients, c.sim.replicas)
+
+
+def test_inv_33_refused_by_a_whole_cluster() -> None:
+    """Nobody is refused once all is well, unless others used up the sessions."""
+
+    def refused_for(reason: str) -> Operation:
+        outcome = Failure(OutcomeKind.NOT_APPLIED, reason, "no")
+        return Operation(1, "C0", SCAN, b"", is_read=True, outcome=outcome)
+
+    demand_service([refused_for("session_lost"), refused_for("no_session")])
+    with violates("INV-33"):
+        demand_service([refused_for("disk_full")])

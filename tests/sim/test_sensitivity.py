@@ -48,6 +48,8 @@ SWARM: dict[str, tuple[int, ...]] = {
     "wait-for-everybody": (0, 2, 5),
     "pin-whoever-comes": (36, 144, 168),
     "reads-without-an-index": (1, 5, 34),
+    "number-is-skipped": (3, 21),
+    "full-for-ever": (5, 49),
 }
 # these where primaries are led into ambushes, which one seed of the swarm in five is about.
 AMBUSHED: dict[str, tuple[int, ...]] = {
