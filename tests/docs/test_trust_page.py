@@ -1,0 +1,136 @@
+"""The page on trust names only what there is: scenarios, faults, planted bugs, tests, judges, and the score."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from sim.expected import expected_of
+from sim.mutants.catalogue import CATALOGUE
+from sim.scenarios.catalogue import SCENARIOS
+from tests.docs.pages import ROOT, prose
+from trio_pb.testbed.torture.deck import Kind
+
+PAGE = ROOT / "docs" / "trust.md"
+TEXT = prose(PAGE)
+TABLES, _, _FRANK = TEXT.partition("## What is not promised")
+NOT_YET = _FRANK.partition("## What the tests do not cover yet")[2]
+BUGS = " ".join((ROOT / "docs" / "reference" / "mutants.md").read_text(encoding="utf-8").split())
+
+NAMED = re.compile(r"\[`([^`]+)`\]\(([^)\s]+)\)")  # A name, and where its link leads.
+BUG = re.compile(r"\[`([^`]+)`\]\(reference/mutants\.md#")
+ROW = re.compile(r"^\| \*\*.*\|$", re.MULTILINE)
+FAULTS = frozenset((*expected_of("all"), *expected_of("beyond")))
+# What need not link to anything: why is said above the tables, or in the cell.
+PLAIN = ("—", "not tested", "not tested: nothing tells you")
+
+
+def source(path: str) -> str:
+    """The text of a file that the page links to."""
+    return (PAGE.parent / path).read_text(encoding="utf-8")
+
+
+def is_scenario(name: str, path: str) -> bool:
+    """It can be played, and it is told in that file."""
+    return name in SCENARIOS and f"def {name.replace('-', '_')}(" in source(path)
+
+
+def is_fault(name: str, path: str) -> bool:
+    """A sweep must have met it, and that file counts it, where the kind of count may come from elsewhere."""
+    words = (name, name.removeprefix("messages "), name.removeprefix("fatal "))
+    return name in FAULTS and any(f'"{word}"' in source(path) for word in words)
+
+
+def is_drawn(name: str, path: str) -> bool:
+    """Profiles draw it."""
+    return f"{name}=" in source(path)
+
+
+def is_bug(name: str, path: str) -> bool:
+    """It is in the catalogue, in that area."""
+    return name in CATALOGUE and path.partition("#")[2] == CATALOGUE[name].area.replace(" ", "-")
+
+
+def is_file(name: str, path: str) -> bool:
+    """The file is called so."""
+    return path.endswith(f"/{name}.py") and bool(source(path))
+
+
+def is_action(name: str, _: str) -> bool:
+    """Torture does it."""
+    return name in tuple(Kind)
+
+
+# Where a link leads says what it names; the first that fits.
+KINDS: Mapping[str, Callable[[str, str], bool]] = {
+    "../sim/scenarios/": is_scenario,
+    "../sim/naive/scripts.py": is_scenario,
+    "../sim/oracles/": is_file,
+    "../sim/profiles.py": is_drawn,
+    "../sim/": is_fault,
+    "../tests/": is_file,
+    "reference/mutants.md#": is_bug,
+    "how-to/torture-a-cluster.md": is_action,
+}
+
+
+def not_noticed() -> frozenset[str]:
+    """The planted bugs that their own page says were missed."""
+    _, found, rest = BUGS.partition("have not been noticed yet")
+    return frozenset(re.findall(r"`([\w-]+)`", rest.partition("## The catalogue")[0])) if found else frozenset()
+
+
+@pytest.mark.parametrize(("name", "path"), sorted(set(NAMED.findall(TEXT))))
+def test_what_is_named_exists(name: str, path: str) -> None:
+    """Under that name, and in that place."""
+    check = next((check for begins, check in KINDS.items() if path.startswith(begins)), None)
+    assert check is not None, f"{path}: nothing is known of what stands there"
+    assert check(name, path), f"{path} has no `{name}` any more"
+
+
+def test_every_name_is_a_link() -> None:
+    """A name in the tables that leads nowhere is a name that nothing checks."""
+    for row in ROW.findall(TEXT):
+        assert row.count("`") == 2 * len(NAMED.findall(row)), row
+
+
+def test_every_cell_says_what_tests_it() -> None:
+    """Or, in words, that nothing does."""
+    for row in ROW.findall(TABLES.partition("## Processes and clients")[2]):
+        failure, *cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert len(cells) == 6, failure
+        for cell in cells:
+            assert "](" in cell or cell in PLAIN, f"{failure}: {cell}"
+
+
+def test_every_judge_speaks() -> None:
+    """The invariants that the page calls upon are judged somewhere."""
+    oracles = "".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "sim" / "oracles").glob("*.py")))
+    for invariant in set(re.findall(r"INV-\d+", TEXT)):
+        assert re.search(rf"{invariant}\b", oracles), invariant
+
+
+def test_every_action_of_torture_is_on_the_page() -> None:
+    """None was added behind its back."""
+    assert [kind for kind in Kind if f"[`{kind}`](how-to/torture-a-cluster.md)" not in TABLES] == []
+
+
+def test_no_bug_that_was_missed_passes_for_evidence() -> None:
+    """And none that was noticed since is still told as missed."""
+    assert not_noticed() & set(BUG.findall(TABLES)) == set(), "not noticed: no evidence"
+    assert set(BUG.findall(NOT_YET)) - not_noticed() == set(), "noticed by now: take it off the last table"
+
+
+def test_the_score_is_that_of_the_planted_bugs() -> None:
+    """The figures are those of their own page."""
+    planted = re.search(r"(\d+) bugs are planted", BUGS)
+    noticed = re.search(r"Of the other (\d+), (\d+) were noticed", BUGS)
+    missed = re.search(r"(\d+) have not been noticed yet", BUGS)
+    assert planted, "the page of the planted bugs says it in other words"
+    assert noticed, "the page of the planted bugs says it in other words"
+    assert missed, "the page of the planted bugs says it in other words"
+    text = " ".join(TEXT.split())
+    assert f"of {noticed[1]} that can show, {noticed[2]} were noticed, and {missed[1]} not yet" in text
+    assert f"Of {planted[1]} planted bugs, {missed[1]} were not noticed so far" in text
