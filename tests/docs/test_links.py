@@ -9,7 +9,7 @@ import pytest
 
 from tests.docs.pages import PAGES, ROOT, name_of, prose
 
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+LINK = re.compile(r'\[[^\]]*\]\(([^)\s]+)(?: "[^"]*")?\)')
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CODE_FILE = re.compile(r"`((?:core|app|codec|storage|driver|testbed|cli|sim|tests|trio_pb)/[\w/]*\.py)`")
 

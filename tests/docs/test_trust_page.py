@@ -19,9 +19,16 @@ TABLES, _, _FRANK = TEXT.partition("## What is not promised")
 NOT_YET = _FRANK.partition("## What is not tested well")[2]
 BUGS = " ".join((ROOT / "docs" / "reference" / "mutants.md").read_text(encoding="utf-8").split())
 
-NAMED = re.compile(r"\[`([^`]+)`\]\(([^)\s]+)\)")  # A name, and where its link leads.
+# A name, where its link leads, and what it says to who points at it.
+NAMED = re.compile(r'\[`([^`]+)`\]\(([^)\s]+)(?: "([^"]*)")?\)')
 BUG = re.compile(r"\[`([^`]+)`\]\(reference/mutants\.md#")
 ROW = re.compile(r"^\| \*\*.*\|$", re.MULTILINE)
+INVARIANT = re.compile(r"INV-\d+")
+PROMISES = ("never lost", "never twice", "all see the same", "it goes on", "mended, or told")
+_JUDGES, _, _MATRIX = TABLES.partition("## Processes and clients")
+JUDGES = ROW.findall(_JUDGES)  # A promise in each, and who judges it.
+ROWS = ROW.findall(_MATRIX)  # A failure in each, and a cell for each promise.
+JUDGED = {row.split("**")[1]: frozenset(INVARIANT.findall(row)) for row in JUDGES}
 FAULTS = frozenset((*expected_of("all"), *expected_of("beyond")))
 # What need not link to anything: why is said above the tables, or in the cell.
 PLAIN = ("—", "*random*", "nothing tells you")
@@ -58,6 +65,11 @@ def is_file(name: str, path: str) -> bool:
     return path.endswith(f"/{name}.py") and bool(source(path))
 
 
+def is_test(name: str, path: str) -> bool:
+    """A file of tests is called so."""
+    return name.startswith("test_") and is_file(name, path)
+
+
 def is_action(name: str, _: str) -> bool:
     """Torture does it."""
     return name in tuple(Kind)
@@ -75,7 +87,7 @@ KINDS: Mapping[str, Callable[[str, str], bool]] = {
     "../sim/oracles/": is_file,
     "../sim/profiles.py": is_drawn,
     "../sim/": is_fault,
-    "../tests/": is_file,
+    "../tests/": is_test,
     "reference/mutants.md#": is_bug,
     "how-to/torture-a-cluster.md": is_action,
     "how-to/exhaust-a-small-world.md": is_command,
@@ -88,12 +100,14 @@ def not_noticed() -> frozenset[str]:
     return frozenset(re.findall(r"`([\w-]+)`", rest.partition("## The catalogue")[0])) if found else frozenset()
 
 
-@pytest.mark.parametrize(("name", "path"), sorted(set(NAMED.findall(TEXT))))
-def test_what_is_named_exists(name: str, path: str) -> None:
-    """Under that name, and in that place."""
+@pytest.mark.parametrize(("name", "path", "test"), sorted(set(NAMED.findall(TEXT))))
+def test_what_is_named_exists(name: str, path: str, test: str) -> None:
+    """Under that name, and in that place; of a file of tests it is one of them that counts."""
     check = next((check for begins, check in KINDS.items() if path.startswith(begins)), None)
     assert check is not None, f"{path}: nothing is known of what stands there"
     assert check(name, path), f"{path} has no `{name}` any more"
+    assert bool(test) == (check is is_test), f"{name}: which test of it?"
+    assert not test or f"def {test}(" in source(path), f"{path} has no {test} any more"
 
 
 def test_every_name_is_a_link() -> None:
@@ -104,20 +118,31 @@ def test_every_name_is_a_link() -> None:
 
 def test_every_cell_says_what_tests_it() -> None:
     """Or, in words, that nothing does."""
-    rows = ROW.findall(TABLES.partition("## Processes and clients")[2])
-    assert rows
-    for row in rows:
+    assert ROWS
+    for row in ROWS:
         failure, *cells = [cell.strip() for cell in row.strip("|").split("|")]
-        assert len(cells) == 5, failure
+        assert len(cells) == len(PROMISES), failure
         for cell in cells:
             assert "](" in cell or cell in PLAIN, f"{failure}: {cell}"
 
 
-def test_every_judge_speaks() -> None:
-    """The invariants that the page calls upon are judged somewhere."""
-    oracles = "".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "sim" / "oracles").glob("*.py")))
-    for invariant in set(re.findall(r"INV-\d+", TEXT)):
-        assert re.search(rf"{invariant}\b", oracles), invariant
+def test_judges_judge_what_is_said_of_them() -> None:
+    """Each invariant is told by one of the judges in its row."""
+    assert len(JUDGED) == len(PROMISES)
+    for row in JUDGES:
+        told = "".join(source(path) for _, path, _ in NAMED.findall(row))
+        for invariant in INVARIANT.findall(row):
+            assert re.search(rf'violate\(\s*"{invariant}"', told), f"{invariant}: {row}"
+
+
+def test_a_bug_breaks_the_promise_of_its_column() -> None:
+    """What should notice it judges that promise."""
+    cells = [pair for row in ROWS for pair in zip(PROMISES, row.strip("|").split("|")[1:], strict=True)]
+    missed = re.findall(r"^\| ([a-z, ]+) \|(.*)\|$", NOT_YET, re.MULTILINE)[1:]
+    assert tuple(promise for promise, _ in missed) == PROMISES
+    for promise, cell in (*cells, *missed):
+        for bug in BUG.findall(cell):
+            assert JUDGED[promise] & set(CATALOGUE[bug].expects), f"{bug} does not break: {promise}"
 
 
 def test_every_action_of_torture_is_on_the_page() -> None:
