@@ -13,11 +13,11 @@ from sim.choices import Choices
 from sim.client import SimClient
 from sim.disk import FakeDisk
 from sim.network import CLIENT_NODES, Payload
-from sim.oracles import invariants, promises
+from sim.oracles import invariants, promises, read_promises
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
 from sim.oracles.sane_time import SaneTime
-from sim.oracles.stability import Stable
+from sim.oracles.stability import HeardIsNotSilent, Stable
 from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.traffic import NoCopyStorm
 from sim.oracles.watch import Oracle
@@ -70,6 +70,9 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         promises.EntriesOfTheirView(facts),
         promises.NewestLogWins(facts),
         promises.RequirementsHold(facts),
+        read_promises.ReadsAreFresh(facts),
+        read_promises.ReadsAreConfirmed(facts),
+        HeardIsNotSilent(facts, shape.timeouts),
         NoCopyStorm(facts),
         executed,
     ]

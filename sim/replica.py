@@ -267,6 +267,7 @@ class SimReplica(ReplicaDisk):
         if core is None:
             return
         if type(message) is Request or type(message) is messages.Read:
+            self._watch.from_client(self.number, message)
             self._take(FromClient(connection, message))
         elif type(message) is Greet:
             self._answer(connection, self._greeted(core, connection))

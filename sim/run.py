@@ -22,6 +22,7 @@ from sim.oracles.liveness import (
     demand_convergence,
     demand_service,
     has_converged,
+    refused,
 )
 from sim.oracles.op_order import check_history
 from sim.oracles.repaired import Repaired
@@ -29,14 +30,14 @@ from sim.orders import ORDERS
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US
 from sim.shape import Shape
-from sim.workload import Workload
+from sim.workload import Operation, Workload
 from trio_pb.core.marks import Mark, take_reached
 
 __all__ = ["Failure", "RunReport", "run_shape"]
 
 BEYOND_TICKS = 1000  # In which a cluster shows whether it gets on after all.
 CORE_OPERATIONS = 2  # That every client asks of a core.
-LAST_OPERATIONS = 1  # That every client asks of a cluster that is whole again.
+LAST_ROUNDS = 3  # In which every client asks something of a cluster that is whole again.
 FRAMES = 3  # Of a failure: what noticed it, and on what occasion.
 
 
@@ -173,16 +174,33 @@ def _run(cluster: SimCluster) -> None:
     repaired = Repaired(cluster.facts, replicas)
     cluster.run_until(repaired.is_done, scheduler.now + CONVERGENCE_TICKS * TICK_US)
     repaired.demand()
-    begun = len(cluster.history.operations)
-    for workload in workloads:
-        workload.more(LAST_OPERATIONS)
-    _demand_progress(cluster, is_done, replicas)
-    demand_service(cluster.history.operations[begun:])
+    _demand_service(cluster, is_done, replicas, workloads)
     cluster.watch.end()
     check_history(cluster.facts, cluster.history, cluster.executed.model)
     if shape.subject is ORDERS and not check_linearizability(cluster.history):
         cluster.count("undecided histories")
     cluster.replay_recorded()
+
+
+def _demand_service(
+    cluster: SimCluster, is_done: Callable[[], bool], replicas: list[SimReplica], workloads: list[Workload]
+) -> None:
+    """Who asks something new gets it, in the end: a refusal of long ago may still have been on its way.
+
+    Raises:
+        Violation: somebody was refused again and again.
+    """
+    operations = cluster.history.operations
+    refusals: list[Operation] = []
+    for _ in range(LAST_ROUNDS):
+        begun = len(operations)
+        for workload in workloads:
+            workload.more(1)
+        _demand_progress(cluster, is_done, replicas)
+        refusals = refused(operations[begun:])
+        if not refusals:
+            return
+    demand_service(refusals)
 
 
 def _demand_honesty(cluster: SimCluster, is_done: Callable[[], bool]) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "demand_service",
     "describe",
     "has_converged",
+    "refused",
 ]
 
 N_LIVE_TICKS = 3000
@@ -79,18 +80,21 @@ def demand_convergence(clients: Sequence[SimClient], replicas: Sequence[SimRepli
         violate("INV-20", f"equal applied op, {len(digests)} different states\n{describe(replicas, clients)}")
 
 
-def demand_service(operations: Sequence[Operation]) -> None:
-    """A cluster that was whole when `operations` began did what they asked.
+def refused(operations: Sequence[Operation]) -> list[Operation]:
+    """Those that failed, for another reason than that the sessions were used up by others."""
+    return [it for it in operations if isinstance(it.outcome, Failure) and it.outcome.reason not in EXCUSES]
+
+
+def demand_service(refusals: Sequence[Operation]) -> None:
+    """A cluster that is whole refuses nobody for long.
 
     Raises:
-        Violation: INV-33: one was refused.
+        Violation: INV-33: it did.
     """
-    for operation in operations:
+    for operation in refusals:
         outcome = operation.outcome
-        if isinstance(outcome, Failure) and outcome.reason not in EXCUSES:
-            violate(
-                "INV-33", f"{operation.client}: refused by a cluster that is whole: {outcome.reason}: {outcome.text}"
-            )
+        assert isinstance(outcome, Failure)
+        violate("INV-33", f"{operation.client}: refused by a cluster that is whole: {outcome.reason}: {outcome.text}")
 
 
 def describe(replicas: Sequence[SimReplica], clients: Sequence[SimClient]) -> str:

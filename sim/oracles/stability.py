@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from sim.oracles.facts import Facts, violate
 from sim.oracles.watch import Oracle
+from trio_pb.core.config import Timeouts
+from trio_pb.core.messages import CommitOk, StartViewChange, ViewChangeReason
+from trio_pb.core.ports import Send, Start
 from trio_pb.core.state import State
 
-__all__ = ["Stable"]
+__all__ = ["HeardIsNotSilent", "Stable"]
 
 
 class Stable(Oracle):
@@ -35,3 +38,37 @@ class Stable(Oracle):
                 f"R{replica} leaves view {before} for view {state.view} although {self._reason or 'all is well'}",
             )
         self._allowed -= 1
+
+
+class HeardIsNotSilent(Oracle):
+    """INV-34: whoever answered a heartbeat of its primary does not call that primary silent soon after (6.2, T-23).
+
+    One doubt that stays makes the next one, of somebody else and long after, a change of the view.
+    """
+
+    def __init__(self, facts: Facts, timeouts: Timeouts) -> None:
+        super().__init__(facts)
+        self._patience_ticks = timeouts.suspect_ticks
+        self._ticks: dict[int, int] = {}  # Replica -> what time it is there.
+        self._heard: dict[int, tuple[int, int]] = {}  # Replica -> the view whose heartbeat it answered last, and when.
+
+    def on_start(self, replica: int, _: Start) -> None:
+        """A new process has heard nobody."""
+        self._heard.pop(replica, None)
+
+    def on_step(self, replica: int, state: State) -> None:
+        """Look at its clock."""
+        self._ticks[replica] = state.now_tick
+
+    def on_commit_ok(self, replica: int, send: Send, _: CommitOk) -> None:
+        """It hears its primary."""
+        self._heard[replica] = send.envelope.view, self._ticks[replica]
+
+    def on_start_view_change(self, replica: int, send: Send, message: StartViewChange) -> None:
+        """It wishes for another."""
+        if message.reason is not ViewChangeReason.PRIMARY_SILENT:
+            return
+        view, tick = self._heard.get(replica, (-1, 0))
+        waited = self._ticks[replica] - tick
+        if view == send.envelope.view and waited < self._patience_ticks:
+            violate("INV-34", f"R{replica} calls the primary of view {view} silent, heard {waited} ticks ago")

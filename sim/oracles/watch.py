@@ -29,6 +29,7 @@ _MESSAGE_HOOKS: dict[type[object], str] = {
     messages.CommitOk: "on_commit_ok",
     messages.DoViewChange: "on_do_view_change",
     messages.StartView: "on_start_view",
+    messages.StartViewChange: "on_start_view_change",
     messages.Ping: "on_ping",
     messages.Pong: "on_ping",
     messages.GetPrepares: "on_get_prepares",
@@ -38,8 +39,8 @@ _MESSAGE_HOOKS: dict[type[object], str] = {
 _HOOKS = frozenset(
     {
         *_MESSAGE_HOOKS.values(),
-        *("on_start", "on_send", "on_append", "on_image_durable", "on_apply", "on_to_client", "on_committed"),
-        *("on_step", "on_core", "on_state", "on_collect", "on_adopt", "on_end"),
+        *("on_start", "on_send", "on_append", "on_image_durable", "on_apply", "on_from_client", "on_to_client"),
+        *("on_committed", "on_step", "on_core", "on_state", "on_collect", "on_adopt", "on_end"),
     }
 )
 
@@ -48,7 +49,8 @@ class Oracle:
     """Base of all checks. Hooks, all optional:
 
     on_start(replica, start), on_send(replica, send), the message hooks above, on_append(replica, append),
-    on_image_durable(replica, before, after), on_apply(replica, apply), on_to_client(replica, message),
+    on_image_durable(replica, before, after), on_apply(replica, apply), on_from_client(replica, message) when it
+    arrives, on_to_client(replica, message),
     on_committed(replica, first_op, last_op) when the committed log grew, on_step(replica, state) after
     each step, on_core(replica, core) now and then after a step, on_state(replica, op, digest),
     on_collect(replica, collect), on_adopt(replica, op) when a transferred state replaces a replica's own, on_end().
@@ -85,6 +87,7 @@ class Watch:
         self._append = self._hooks("on_append")
         self._image = self._hooks("on_image_durable")
         self._apply = self._hooks("on_apply")
+        self._from_client = self._hooks("on_from_client")
         self._to_client = self._hooks("on_to_client")
         self._committed = self._hooks("on_committed")
         self._step = self._hooks("on_step")
@@ -97,8 +100,10 @@ class Watch:
     def _fall_silent(self) -> None:
         """A disk took back a promise, and nobody can know: what rests on promises is not owed any more (7.4)."""
         self._by_message = {}
-        self._start = self._send = self._append = self._image = self._apply = self._to_client = ()
-        self._committed = self._step = self._core = self._state = self._collect = self._adopt = self._end = ()
+        self._start = self._send = self._append = self._image = self._apply = ()
+        self._from_client = self._to_client = self._committed = self._step = self._core = self._state = (
+            self._collect
+        ) = self._adopt = self._end = ()
 
     def listen(self, hook: Callable[[int, State], None]) -> None:
         """Have somebody more told of every step."""
@@ -179,6 +184,11 @@ class Watch:
         """Requests go to a state machine."""
         for hook in self._apply:
             hook(replica, apply)
+
+    def from_client(self, replica: int, message: messages.ClientMessage) -> None:
+        """A request or a read arrived at a replica."""
+        for hook in self._from_client:
+            hook(replica, message)
 
     def to_client(self, replica: int, output: ToClient) -> None:
         """An answer leaves for a client."""

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from sim.oracles.facts import Violation
-from sim.oracles.liveness import demand_completion, demand_convergence, demand_service
+from sim.oracles.liveness import demand_completion, demand_convergence, demand_service, refused
 from sim.oracles.op_order import check_real_time
 from sim.oracles.reference import ExecutedOnce
 from sim.scenario import Cluster
@@ -138,6 +138,8 @@ def test_inv_33_refused_by_a_whole_cluster() -> None:
         outcome = Failure(OutcomeKind.NOT_APPLIED, reason, "no")
         return Operation(1, "C0", SCAN, b"", is_read=True, outcome=outcome)
 
-    demand_service([refused_for("session_lost"), refused_for("no_session")])
+    full = refused_for("disk_full")
+    assert refused([refused_for("session_lost"), full, refused_for("no_session")]) == [full]
+    demand_service([])
     with violates("INV-33"):
-        demand_service([refused_for("disk_full")])
+        demand_service([full])

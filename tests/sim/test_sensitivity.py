@@ -48,7 +48,12 @@ SWARM: dict[str, tuple[int, ...]] = {
     "wait-for-everybody": (0, 2, 5),
     "pin-whoever-comes": (36, 144, 168),
     "reads-without-an-index": (1, 5, 34),
-    "number-is-skipped": (3, 21),
+    "number-is-skipped": (31, 42, 69),
+    "small-read-quorum": (1,),
+    "round-before-the-read": (1,),
+    "echoes-of-an-older-view": (8, 9),
+    "wish-stands": (5, 6, 7, 8),
+    "whatever-is-found-counts": (0, 18, 23),
     "full-for-ever": (5, 49),
 }
 # these where primaries are led into ambushes, which one seed of the swarm in five is about.

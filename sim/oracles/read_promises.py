@@ -1,0 +1,108 @@
+"""Shadow oracles of reads: is an answer fresh, and does the cluster vouch for it, at the moment it is given (INV-23).
+
+A client notices a stale answer only if it, or somebody it spoke to, knows better. Here everything is known: what
+was committed anywhere when the question came, and who has spoken in which view since.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from sim.oracles.facts import Facts, violate
+from sim.oracles.watch import Oracle
+from trio_pb.core.messages import ClientMessage, CommitOk, PrepareOk, Read, Reply, ServerMessage
+from trio_pb.core.ports import Send, Start
+from trio_pb.core.state import primary_of
+
+__all__ = ["ReadsAreConfirmed", "ReadsAreFresh"]
+
+
+@attrs.frozen
+class _Question:
+    """What names a read at one replica. It may be sent twice: then the first time counts."""
+
+    client: bytes
+    number: int
+
+
+class _JudgesReads(Oracle):
+    """Remembers when questions came. Later pages of a scan are none: they show the state of its first."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._asked: dict[int, dict[_Question, int]] = {}  # Replica -> question -> its moment.
+
+    def on_start(self, replica: int, _: Start) -> None:
+        """Nobody waits at a new process."""
+        self._asked.pop(replica, None)
+
+    def on_from_client(self, replica: int, message: ClientMessage) -> None:
+        """Remember."""
+        if type(message) is Read and not message.cursor:
+            question = _Question(message.client, message.number)
+            self._asked.setdefault(replica, {}).setdefault(question, self._moment())
+
+    def on_to_client(self, replica: int, message: ServerMessage) -> None:
+        """Judge answers."""
+        if type(message) is Reply and message.session == 0:
+            moment = self._asked.get(replica, {}).get(_Question(message.client, message.number))
+            if moment is not None:
+                self._judge(replica, message, moment)
+
+    def _moment(self) -> int:
+        raise NotImplementedError
+
+    def _judge(self, replica: int, answer: Reply, moment: int) -> None:
+        raise NotImplementedError
+
+
+class ReadsAreFresh(_JudgesReads):
+    """INV-23: an answer shows all that was committed anywhere when the question came (10.1, 10.2)."""
+
+    def _moment(self) -> int:
+        return self.facts.committed_op
+
+    def _judge(self, replica: int, answer: Reply, moment: int) -> None:
+        if answer.op < moment:
+            violate(
+                "INV-23", f"R{replica} answers a read from op {answer.op}; op {moment} was committed before it came"
+            )
+
+
+class ReadsAreConfirmed(_JudgesReads):
+    """INV-23: since the question came, a read quorum acknowledged or answered heartbeats in one view (10.1 (c)).
+
+    Its primary needs no voice of its own. What they sent may not have arrived: this demands less than the rule.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._said = 0  # Acknowledgements and answers so far: the time here.
+        self._spoke: dict[int, dict[int, int]] = {}  # View -> replica -> when it last said something in it.
+
+    def on_prepare_ok(self, replica: int, send: Send, _: PrepareOk) -> None:
+        """It was still in that view."""
+        self._speak(replica, send.envelope.view)
+
+    def on_commit_ok(self, replica: int, send: Send, _: CommitOk) -> None:
+        """The same."""
+        self._speak(replica, send.envelope.view)
+
+    def _moment(self) -> int:
+        return self._said
+
+    def _judge(self, replica: int, answer: Reply, moment: int) -> None:
+        # Where every view change needs the primary itself it may say so alone.
+        if self.facts.quorums.read > 1 and not any(self._is_confirmed(view, moment) for view in reversed(self._spoke)):
+            violate(
+                "INV-23",
+                f"R{replica} answers a read from op {answer.op}, and no read quorum spoke in one view since it came",
+            )
+
+    def _speak(self, replica: int, view: int) -> None:
+        self._said += 1
+        self._spoke.setdefault(view, {})[replica] = self._said
+
+    def _is_confirmed(self, view: int, moment: int) -> bool:
+        others = [when > moment for replica, when in self._spoke[view].items() if replica != primary_of(view)]
+        return 1 + sum(others) >= self.facts.quorums.read
