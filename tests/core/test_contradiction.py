@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from tests.core.bench import Bench, chain, disk_of
 from tests.core.between_views import in_view_change
-from trio_pb.core.messages import Ids
-from trio_pb.core.ports import Fatal, Send
+from trio_pb.core.messages import Ids, Ping, Pong
+from trio_pb.core.ports import Fatal, FromPeer, Send
 
 OURS, OTHER = chain(5), [*chain(2), *chain(5, tag=b"other")[2:]]
 
@@ -83,3 +84,27 @@ def test_a_superblock_of_an_earlier_boot() -> None:
     (fatal,) = Bench(disk).given(Fatal)
     assert fatal.code == "unrecoverable"
     assert "the superblock went back in time" in fatal.text
+
+
+def test_hearsay_of_a_view_that_is_not_durable() -> None:
+    """A commit point goes by its view: told on in the name of an older one it would contradict views in between.
+
+    Of seven, R1 begins a view without op 3, which dies with it. The next view commits op 3. R6 hears so, its disk is
+    slow, and what it says it says in the name of the view before both. R5, which heard it, hears R1 last.
+    """
+    r6 = Bench(disk_of(6, voters=7, log=OURS[:3], commit=2))
+    r5 = Bench(disk_of(5, voters=7, view=1025, log_view=1024, log=OURS[:3], commit=2))
+    r6.auto_disk = False
+    told = attrs.evolve(r6.position(log_view=1026), commit_checksum=OURS[2].checksum)
+    r6.hear(2, Ping(told), view=1026, commit=3)
+    r6.run(50)
+    said = [sent for sent in r6.given(Send) if isinstance(sent.message, Ping | Pong) and 5 in sent.replicas]
+    assert said
+    assert {sent.envelope.view for sent in said} == {1024}
+    r5.step(*(FromPeer(sent.envelope, sent.message) for sent in said))
+    r5.clear()
+    r5.hear_start_view(OURS[:2], view=1025)
+    assert not r5.given(Fatal)
+    r6.complete()
+    r6.hear(2, Ping(told), view=1026, commit=3)
+    assert r6.commit == 3

@@ -213,8 +213,14 @@ class Peers:
         self._gossip(envelope, position)
 
     def _gossip(self, envelope: Envelope, position: Position) -> None:
-        """Take a commit point from anybody if our log holds exactly that prepare (R-GOSSIP)."""
+        """Take a commit point from anybody if our log holds exactly that prepare (R-GOSSIP).
+
+        Not of a view that is not durable here: we would tell it on in the name of the view before, and whoever
+        heard that could not know that it says nothing about the logs of views in between.
+        """
         state = self.state
+        if envelope.view > state.durable_view:
+            return
         if envelope.commit <= state.commit_max or position.commit_checksum is None:
             return
         if state.log.checksum(envelope.commit) == position.commit_checksum:
