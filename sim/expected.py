@@ -53,6 +53,7 @@ BEYOND = (
 OUTSIDE: Mapping[Mark, str] = MappingProxyType(
     {
         # Of a minority of the disks an op may be gone; all others hold it or deny it, which always decides (6.4).
+        Mark.ENDS_BELOW_COMMITTED: "whoever holds the newest log would have lost what it acknowledged (6.4)",
         Mark.BLOCKED: "undecided when everybody spoke: beyond the fault model, where runs of that profile take it",
         Mark.FORKED_HEAD: "two logs of one view are impossible (INV-7) unless its primary's disk went back in time",
         Mark.DIVERGED_BY_PROBE: "a flip shows in no answer, or clients would hear wrong ones: a scenario has it",
@@ -62,7 +63,7 @@ OUTSIDE: Mapping[Mark, str] = MappingProxyType(
 
 def is_outside(mark: Mark, profile: str) -> bool:
     """Whether no run of a profile can take this branch."""
-    return mark in OUTSIDE and not (profile == "beyond" and mark is Mark.BLOCKED)
+    return mark in OUTSIDE and not (profile == "beyond" and mark in (Mark.BLOCKED, Mark.ENDS_BELOW_COMMITTED))
 
 
 def expected_of(profile: str) -> tuple[str, ...]:

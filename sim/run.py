@@ -10,9 +10,10 @@ import attrs
 from sim.choices import Choices
 from sim.cluster import SimCluster
 from sim.cores import choose_core
+from sim.expected import OUTSIDE
 from sim.faults import FaultInjector
 from sim.frames import telling_frames
-from sim.oracles.facts import Violation
+from sim.oracles.facts import Violation, violate
 from sim.oracles.honesty import demand_honesty
 from sim.oracles.linearizability import check_linearizability
 from sim.oracles.liveness import (
@@ -33,11 +34,12 @@ from sim.shape import Shape
 from sim.workload import Operation, Workload
 from trio_pb.core.marks import Mark, take_reached
 
-__all__ = ["Failure", "RunReport", "run_shape"]
+__all__ = ["IMPOSSIBLE", "Failure", "RunReport", "run_shape"]
 
 BEYOND_TICKS = 1000  # In which a cluster shows whether it gets on after all.
 CORE_OPERATIONS = 2  # That every client asks of a core.
 LAST_ROUNDS = 3  # In which every client asks something of a cluster that is whole again.
+IMPOSSIBLE = "impossible"  # The rule of a branch that no run of this kind may take: the core itself tells.
 FRAMES = 3  # Of a failure: what noticed it, and on what occasion.
 
 
@@ -107,8 +109,14 @@ def run_shape(choices: Choices, shape: Shape) -> RunReport:
     take_reached()  # What others in this process reached is not of this run.
     cluster = SimCluster(choices, shape)
     failure: Failure | None = None
+    marks: frozenset[Mark] = frozenset()
     try:
-        _run(cluster)
+        try:
+            _run(cluster)
+        finally:
+            marks = take_reached()
+        if not shape.faults.is_beyond:
+            _demand_possible(marks)
     except Violation as violation:
         failure = _failure(cluster, violation, violation.rule)
     except Exception as error:
@@ -127,10 +135,20 @@ def run_shape(choices: Choices, shape: Shape) -> RunReport:
         virtual_us=cluster.scheduler.now,
         trace_digest=cluster.trace_digest,
         counts=counts,
-        marks=take_reached(),
+        marks=marks,
         choices=len(choices.made),
         failure=failure,
     )
+
+
+def _demand_possible(marks: frozenset[Mark]) -> None:
+    """Nobody took a branch that is there for what lies beyond the fault model.
+
+    Raises:
+        Violation: somebody did, and made the best of it.
+    """
+    for mark in sorted(OUTSIDE.keys() & marks):
+        violate(IMPOSSIBLE, f"{mark}; but {OUTSIDE[mark]}")
 
 
 def _run(cluster: SimCluster) -> None:

@@ -23,7 +23,7 @@ from sim.mutants.catalogue import find
 from sim.mutants.mutant import Mutant, planted
 from sim.mutants.without_asserts import without_asserts
 from sim.recording import record
-from sim.run import Failure, RunReport
+from sim.run import IMPOSSIBLE, Failure, RunReport
 from sim.shrink import shrink
 
 __all__ = ["ROTA", "Budget", "Catch", "Find", "Planted", "Verdict", "hunt", "is_by_oracle", "look"]
@@ -127,7 +127,7 @@ class Planted:
 
 def is_by_oracle(failure: Failure) -> bool:
     """Whether it was noticed from outside: not by what the program raises, nor by a replica that stops itself."""
-    return failure.is_by_oracle and failure.rule != STOPPED
+    return failure.is_by_oracle and failure.rule not in (STOPPED, IMPOSSIBLE)
 
 
 def runs_of(budget: Budget) -> Iterator[tuple[int, Swarm]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.core.bench import Bench, chain, checkpoint_at, disk_of, primary
 from trio_pb.core.config import Limits
 from trio_pb.core.manifest import Chunk
@@ -37,6 +39,11 @@ def backup(*, checkpoint: int = 0, certified: int = 0) -> Bench:
     return b
 
 
+def forget_bodies(b: Bench) -> None:
+    """Hold on disk alone what is durable."""
+    b.replica.state.log.drop_bodies(b.head)
+
+
 # --- Scrubbing --------------------------------------------------------------------------------------------
 
 
@@ -56,12 +63,26 @@ def test_7_5_a_slice_at_a_time() -> None:
 def test_7_5_a_damaged_record_is_fetched_from_peers() -> None:
     """A fault like any other: the watermark stays (T-34), acks wait, and the body is written anew."""
     b = backup()
+    forget_bodies(b)
     b.disk.records.pop(LOG[17].id)
     b.step(Scrubbed(records=(LOG[17].id,)))
     assert b.acked == 20
     assert b.sent(GetPrepares)[-1].wanted == ((18, LOG[17].checksum),)
     b.hear_copy(0, LOG[17])
     assert LOG[17].id in b.disk.records
+
+
+@pytest.mark.parametrize("voters", [1, 3])
+def test_7_5_a_record_that_is_still_in_memory_is_written_again(voters: int) -> None:
+    """Nobody else needs to have it: a single replica goes on as well."""
+    b = Bench(disk_of(0 if voters == 1 else 1, voters=voters, log=LOG[:20], commit=20), limits=LIMITS)
+    b.disk.records.pop(LOG[17].id)
+    b.clear()
+    b.step(Scrubbed(records=(LOG[17].id,)))
+    assert not b.given(Fatal)
+    assert not b.sent(GetPrepares)
+    assert LOG[17].id in b.disk.records
+    assert b.acked == 20
 
 
 def test_8_1_a_record_below_the_checkpoint_is_not_needed() -> None:
@@ -93,6 +114,7 @@ def test_7_5_a_freed_record_is_not_lost() -> None:
     a = Bench(disk_of(0, voters=1, log=LOG[:20], commit=20, checkpoint=16, certified=16, freed=12), limits=LIMITS)
     a.step(Scrubbed(records=(LOG[9].id, LOG[14].id)))
     assert not a.given(Fatal)
+    forget_bodies(a)
     a.step(Scrubbed(records=(LOG[17].id,)))
     assert [it.code for it in a.given(Fatal)] == ["unrecoverable"]
 

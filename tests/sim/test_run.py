@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from sim.choices import Choices
+from sim.expected import OUTSIDE
 from sim.experiment import Swarm, replay_command, run_seed
 from sim.farm import sweep
 from sim.profiles import draw_shape
-from sim.run import RunReport
-from trio_pb.core.marks import Mark
+from sim.run import IMPOSSIBLE, RunReport
+from trio_pb.core.marks import Mark, reach
+from trio_pb.core.normal import Normal
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (3, 4)
@@ -47,10 +49,26 @@ def test_sweep_adds_up_and_names_the_replay_command() -> None:
     assert report.committed == [run.committed for run in runs]
     assert runs[0].marks
     assert report.marks == Counter([mark for run in runs for mark in run.marks])
-    outside = {Mark.BLOCKED, Mark.FORKED_HEAD, Mark.DIVERGED_BY_PROBE}
-    assert set(report.marks_never_reached) == set(Mark) - runs[0].marks - runs[1].marks - outside
+    assert set(report.marks_never_reached) == set(Mark) - runs[0].marks - runs[1].marks - set(OUTSIDE)
     assert replay_command(Swarm(), 3) == "trio-pb sim run --seeds 1 --first-seed 3"
     assert replay_command(Swarm("ambush"), 3) == "trio-pb sim run --seeds 1 --first-seed 3 --profile ambush"
+
+
+def test_a_branch_for_what_cannot_be_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A core that makes the best of what the fault model excludes hides a bug from all who look from outside."""
+    start = Normal.start_as_primary
+
+    def taken(self: Normal) -> None:
+        reach(Mark.BLOCKED)
+        start(self)
+
+    monkeypatch.setattr(Normal, "start_as_primary", taken)
+    failure = run_seed(3).failure
+    assert failure is not None
+    assert failure.rule == IMPOSSIBLE
+    assert "undecided although everybody spoke; but" in failure.text
+    beyond = run_seed(3, Swarm("beyond")).failure
+    assert beyond is None or beyond.rule != IMPOSSIBLE
 
 
 def test_swarm_draws_every_kind_of_world() -> None:

@@ -65,6 +65,7 @@ class Mark(StrEnum):
     FAULT_ABSTAINS = "selection: an unreadable acknowledged op is neither copy nor denial"
     TRUNCATED = "selection: truncated by nack quorum"
     UNDECIDED = "selection: undecided, waits for more voices"
+    ENDS_BELOW_COMMITTED = "selection: the newest log ends below what is committed"
     BLOCKED = "selection: undecided although everybody spoke"
     DECISION_CHANGED = "selection: a later voice changes the decision"
     NEWER_LOG_THAN_OURS = "selection: the new primary's own log is not among the newest"
@@ -96,6 +97,7 @@ class Mark(StrEnum):
     STATE_LOST = "recovery: no checkpoint loads"
     # 7.5, disks.
     RECORD_LOST = "disk: a record that was held is unreadable"
+    RECORD_REWRITTEN = "disk: a record that was lost is still in memory"
     BASE_RAISED = "disk: a record below our own checkpoint is given up"
     # 8.1, repair.
     IDENTITIES_ASKED = "repair: identities below the commit point are asked for"

@@ -57,7 +57,7 @@ def select(
     base = max((message.commit for message in logs.values()), key=lambda commit: commit.op)
     head = max(heads[replica] for replica in canonical)
     if head < base.op:  # Beyond the fault model: somebody lost what it acknowledged. No guess.
-        reach(Mark.UNDECIDED)
+        reach(Mark.ENDS_BELOW_COMMITTED)
         return Undecided(base.op)
     stated = {replica: {entry.op: entry for entry in message.entries} for replica, message in logs.items()}
     checksums: list[bytes] = []
