@@ -267,10 +267,11 @@ class NarratedCluster(Cluster):
         self.narration.tell(f"{self._named([name])} gets an empty disk, formatted with its old id")
         super().reformat(name)
 
-    def upgrade(self, name: str, release: int) -> None:
+    def upgrade(self, name: str, release: int, *, least: int) -> None:
         """Give a replica that is down a later program."""
-        self.narration.tell(f"{self._named([name])} gets a program of release {release}")
-        super().upgrade(name, release)
+        speaks = "" if least == release else f", which knows release {least} as well"
+        self.narration.tell(f"{self._named([name])} gets a program of release {release}{speaks}")
+        super().upgrade(name, release, least=least)
 
     def set_clock(self, name: str, seconds: int) -> None:
         """Let a replica's wall clock be `seconds` ahead."""

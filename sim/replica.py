@@ -233,6 +233,7 @@ class SimReplica(ReplicaDisk):
     def miscompute(self) -> None:
         """Let the next answer come out wrong, though the state is right."""
         self._go_wrong()
+        self._watch.facts.disks[self.number].has_miscomputed = True
         self._miscomputes = True
 
     def _go_wrong(self) -> None:

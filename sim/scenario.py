@@ -355,11 +355,11 @@ class Cluster:
             replica.crash(power=power)
 
     def restart(self, *names: str) -> None:
-        """Start replicas that are down, and wait until they have opened their storage."""
+        """Start replicas that are down, and wait until they have opened their storage, or refused to."""
         replicas = [self.sim.replicas[number] for number in self._numbers(names)]
         for replica in replicas:
             replica.start()
-        self.run_until(lambda: all(replica.core is not None for replica in replicas), "restarted replicas")
+        self.run_until(lambda: all(it.core is not None or it.is_stopped for it in replicas), "restarted replicas")
 
     def crash_in_disk_work(self, name: str, steps: int, *, power: bool = True) -> None:
         """Kill a replica when its disk has begun `steps` more steps of work; it may be down yet."""
@@ -433,10 +433,10 @@ class Cluster:
         image = run(replica.disk.remains(), Store(segment_size=size).look()).superblock
         self.sim.facts.disks[number] = DiskFacts(number, image)
 
-    def upgrade(self, name: str, release: int) -> None:
-        """Give a replica that is down another program, of a release that speaks no earlier one."""
+    def upgrade(self, name: str, release: int, *, least: int) -> None:
+        """Give a replica that is down another program, which knows the releases from `least` to `release`."""
         replica = self.replica(name).replica
-        replica.options = attrs.evolve(replica.options, release=release, release_min=release)
+        replica.options = attrs.evolve(replica.options, release=release, release_min=least)
         for known in self.sim.replicas:
             known.may_stop.add("upgrade_needed")  # Those of an earlier release, and they say so (PROTOCOL 11).
 

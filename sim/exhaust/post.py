@@ -110,9 +110,11 @@ class Hearing:
         if view < self.durable_view:
             return True
         match it:
-            case DoViewChange() | StartView():
-                # Whoever has the log of that view may be told more of it. Prepares and heartbeats tell it as well.
+            case DoViewChange():
                 return self.log_view >= view
+            case StartView():
+                # Whoever has the log of that view may be told more of it, or that it is another than it was.
+                return self.log_view > view or (self.log_view == view and self.durable.issuperset(it.checksums))
             case PrepareMessage():
                 return self.log_view == view and it.prepare.checksum in self.durable
             case PrepareCopy():

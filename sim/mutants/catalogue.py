@@ -73,7 +73,6 @@ NOT_YET_APPLICABLE: Mapping[int, str] = MappingProxyType(
     {
         7: "voters do not change yet",
         11: "there are no leases",
-        32: "there is one release, and no upgrade of a running cluster yet",
     }
 )
 

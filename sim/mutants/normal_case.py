@@ -239,3 +239,21 @@ def execute_what_is_there(patch: Patch) -> None:
             advance(self)
 
     patch.set(execution.Execution, "advance", wrong)
+
+
+@mutant(
+    breaks="11: ops have the release of the log (T-32)",
+    source="a rolling upgrade whose first upgraded leader speaks what the others do not know",
+    expects=("one release", "INV-33"),
+)
+def order_in_own_release(patch: Patch) -> None:
+    """A primary gives its ops the release of its program."""
+    prepare: Callable[[normal.Normal], None] = vars(normal.Normal)["_prepare"]
+
+    def wrong(self: normal.Normal) -> None:
+        log: execution.Execution = vars(self)["_execution"]
+        right, log.applied_release = log.applied_release, self.state.options.release
+        prepare(self)
+        log.applied_release = right
+
+    patch.set(normal.Normal, "_prepare", wrong)

@@ -58,6 +58,7 @@ class DiskFacts:
     may_forget: bool = False  # All proofs or records of it may be gone at once: amnesia.
     forgets: bool = False  # It reported flushes that it did not make.
     is_wiped: bool = False  # It is a new one under an old id: nothing on it counts.
+    has_miscomputed: bool = False  # It once answered wrongly: its probes may differ as well.
     is_flipped: bool = False  # The replica's memory is wrong, and was not replaced yet,
     flipped_op: int = 0  # since this op.
     # What opening a copy of it would find after a power cut now; None: nothing that could vote. Set by the cluster.

@@ -45,6 +45,7 @@ __all__ = [
     "OneInstallPerView",
     "OnePreparePerOp",
     "OnePrimaryPerView",
+    "OneRelease",
     "PipelineBound",
     "RepliesAreCommitted",
     "RisingTimestamps",
@@ -309,6 +310,20 @@ class ChainedHeaders(Oracle):
             below = PrepareId(op, checksum)
 
 
+class OneRelease(Oracle):
+    """T-32: ops are of the release of the log that they continue. Nobody raises it: others may know no later one."""
+
+    def on_append(self, replica: int, append: WalAppend) -> None:
+        """Compare each with the one below; the first is of whatever release its primary gives it."""
+        for prepare in append.prepares:
+            below = self.facts.prepares.get(prepare.parent)
+            if below is not None and below.op and prepare.release != below.release:
+                violate(
+                    "one release",
+                    f"R{replica}: op {prepare.op} is of release {prepare.release}, the one below of {below.release}",
+                )
+
+
 class RisingTimestamps(Oracle):
     """INV-17: the time of every committed request is above that of the request before it, over all views."""
 
@@ -347,8 +362,8 @@ class EqualStates(Oracle):
         self._compare(replica, message.probe)
 
     def _compare(self, replica: int, probe: Probe) -> None:
-        if self.facts.disks[replica].is_flipped:
-            return  # So will this.
+        if self.facts.disks[replica].has_miscomputed:
+            return  # So will this. A flip alone shows in no answer, and probes are made of those.
         if self._probes.setdefault(probe.op, probe.digest) != probe.digest:
             violate("INV-20", f"R{replica}: its probe at op {probe.op} differs from that of another replica")
 

@@ -231,7 +231,8 @@ class WatermarkStays(Oracle):
         if promise is None or install == before.install:
             return
         disk = self.facts.disks[replica]
-        if disk.may_forget and disk.proof is None and after.log_view == before.log_view:
+        is_copy = after.log_view == before.log_view and after.anchor != before.anchor
+        if disk.may_forget and disk.proof is None and is_copy:
             return  # An amnesiac that copies a state: no log binds it before it has asked for one (7.3).
         kept = kept_of(self.facts, promise, install)
         watermark = disk.watermark

@@ -131,13 +131,20 @@ class Bench:
         timeouts: Timeouts | None = None,
         seed: int = 0,
         release: int = 1,
+        release_min: int = 1,
     ) -> None:
         self.disk = disk
         self.auto_disk = auto_disk
         self.scan_cursor = b""  # What the state machine's answers to queries have as their cursor...
         self.query_error = ""  # ... or as their refusal.
         self.held_back = held_back  # Kinds of disk jobs that are not completed by themselves.
-        self.options = Options(limits=limits or Limits(), timeouts=timeouts or Timeouts(), seed=seed, release=release)
+        self.options = Options(
+            limits=limits or Limits(),
+            timeouts=timeouts or Timeouts(),
+            seed=seed,
+            release=release,
+            release_min=release_min,
+        )
         self.now = 0
         self.wall_offset_ns = 0
         self.pending: list[Written] = []

@@ -26,7 +26,7 @@ from tests.sim.oracle_world import (
 )
 from trio_pb.core import messages as m
 from trio_pb.core.durable import Install, RecordHeader, Scan
-from trio_pb.core.ports import Requires, Start, SuperblockWrite, ToClient
+from trio_pb.core.ports import Requires, Start, SuperblockWrite, ToClient, WalAppend
 from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareId
 
 
@@ -219,3 +219,29 @@ def test_decision_for_an_older_log() -> None:
         else:
             with violates("decision"):
                 w.watch.image_done(2, number)
+
+
+@pytest.mark.parametrize("anchor", [None, OTHER_ONE.id])
+def test_inv_29_an_amnesiac_is_bound_by_what_it_hears(anchor: PrepareId | None) -> None:
+    """Only while it copies a state, which no log binds, it may promise less than it once did (7.3)."""
+    w = World(promises.WatermarkStays)
+    w.make_durable(2, ONE)
+    w.send(2, prepare_ok(ONE))
+    disk = w.facts.disks[2]
+    disk.may_forget, disk.proof = True, None
+    forgets = Install(base=GENESIS.id, checksums=(ONE.checksum,), ack_floor=0, proof_base=9 << 32)
+    w.watch.image(2, SuperblockWrite(1, attrs.evolve(image(2, install=forgets), anchor=anchor)))
+    if anchor is None:
+        with violates("INV-29"):
+            w.watch.image_done(2, 1)
+    else:
+        w.watch.image_done(2, 1)
+
+
+def test_ops_of_another_release() -> None:
+    """T-32: an op of a later release on top of the log that all know."""
+    w = World(inv.OneRelease)
+    later = attrs.evolve(prepare_at(2, ONE), release=2)
+    w.watch.append(2, WalAppend(1, (ONE,), None))
+    with violates("one release"):
+        w.watch.append(2, WalAppend(2, (later,), None))

@@ -72,21 +72,24 @@ class Execution:
             prepare = log.body(state.applying + 1)
             if prepare is None or prepare.checksum != log.checksum(prepare.op):
                 break
-            if prepare.release > state.options.release:
-                self._refuse(prepare)
+            if not self.speaks(prepare.release, f"op {prepare.op}"):
                 return
             self._apply(prepare)
         if state.applying < limit:
             self._read_ahead(limit)
 
-    def _refuse(self, prepare: Prepare) -> None:
-        """A later release ordered this, and may mean by it what we do not know: stop before it is executed (T-32)."""
-        release = self.state.options.release
+    def speaks(self, release: int, what: str) -> bool:
+        """Whether we know what `what` means, which is of that release; else stop before it matters (T-32)."""
+        options = self.state.options
+        if options.release_min <= release <= options.release:
+            return True
+        known = f"none above {options.release}" if release > options.release else f"none below {options.release_min}"
         self.state.fatal(
             "upgrade_needed",
-            f"op {prepare.op} is of release {prepare.release}, and this program knows none above {release}; start the "
+            f"{what} is of release {release}, and this program knows {known}; start the "
             "version of trio-pb that the others run: this directory is as good as theirs",
         )
+        return False
 
     def _apply(self, prepare: Prepare) -> None:
         state = self.state

@@ -113,6 +113,8 @@ class Normal:
 
     def _has_room(self) -> bool:
         state, limits = self.state, self.state.limits
+        if not self._release_of_log():
+            return False  # Its first op is on its way into memory.
         in_flight = state.log.head - state.commit_max
         if in_flight >= limits.pipeline_max:
             reach(Mark.PIPELINE_FULL)
@@ -125,6 +127,14 @@ class Normal:
             return False  # It could not be applied, and reads would wait for it, as long as the disk may be full.
         # Batches have a size limit, so the bytes in flight are bounded by their number.
         return (in_flight + 1) * limits.batch_bytes_full <= limits.pipeline_bytes_max
+
+    def _release_of_log(self) -> int:
+        """What our ops are of: replicas of an earlier release must be able to execute them (T-32). 0: not known yet."""
+        log = self.state.log
+        if log.head == 0:
+            return self.state.options.release_min
+        newest = log.body(log.head)
+        return newest.release if newest is not None else self._execution.applied_release
 
     def _prepare(self) -> None:
         state, log = self.state, self.state.log
@@ -139,8 +149,7 @@ class Normal:
             commit=state.commit_max,
             timestamp=timestamp,
             requests=requests,
-            # That of the log: replicas of an earlier release may be about, and must be able to execute it.
-            release=max(self._execution.applied_release, state.options.release_min),
+            release=self._release_of_log(),
         )
         state.last_timestamp = timestamp + len(requests) - 1
         log.append(prepare)

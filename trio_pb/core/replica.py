@@ -332,6 +332,9 @@ class Replica:
         except StorageError as error:
             state.fatal("unrecoverable", str(error))
             return
+        kept = start.checkpoint
+        if kept is not None and not self.execution.speaks(kept.release, f"the checkpoint of op {kept.op}"):
+            return
         state.cluster = superblock.cluster
         state.replica = superblock.replica
         state.incarnation = superblock.incarnation

@@ -336,7 +336,9 @@ class StateTransfer:
 
     def on_installed(self, message: Installed) -> None:
         """The world holds the state of the target, decoded, beside ours."""
-        if message.target == self._target and self._is_prepared and message.serial == self._serial:
+        if message.target != self._target or not self._is_prepared or message.serial != self._serial:
+            return
+        if self._execution.speaks(message.state.release, f"the checkpoint of op {message.target.op}"):
             self._ready = message
 
     def on_install_failed(self, message: InstallFailed) -> None:

@@ -60,10 +60,11 @@ class Custody:
                 self._held.add(chosen)
                 return chosen
 
-    def hold_all(self) -> None:
-        """Take all processes; nobody may hold one."""
-        assert not self._held, "somebody holds a process"
-        self._held.update(self.cluster.replicas)
+    def hold_all(self) -> list[int]:
+        """Take all processes that nobody holds; returns which: one that ended by itself too often stays down."""
+        free = self._free()
+        self._held.update(free)
+        return free
 
     def release(self, *replicas: int) -> None:
         """Their processes run again, and are nobody's business."""

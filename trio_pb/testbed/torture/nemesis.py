@@ -259,8 +259,7 @@ class Nemesis:
         return f"replica {victim}", "SIGKILL; what was not flushed is gone"
 
     async def _cut_power(self, card: Card, _: Random) -> tuple[str, str]:
-        everybody = self._cluster.replicas
-        self._custody.hold_all()
+        everybody = self._custody.hold_all()
         for replica in everybody:
             self._cluster.process(replica).send(signal.SIGKILL)
         for replica in everybody:
