@@ -13,7 +13,7 @@ from sim.choices import Choices
 from sim.client import SimClient
 from sim.disk import FakeDisk
 from sim.network import CLIENT_NODES, Payload
-from sim.oracles import invariants, promises, read_promises
+from sim.oracles import invariants, promises, read_promises, votes
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
 from sim.oracles.sane_time import SaneTime
@@ -71,6 +71,8 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         promises.EntriesOfTheirView(facts),
         promises.NewestLogWins(facts),
         promises.RequirementsHold(facts),
+        votes.AmnesiacsDoNotVote(facts),
+        votes.ViewsHaveQuorums(facts),
         read_promises.ReadsAreFresh(facts),
         read_promises.ReadsAreConfirmed(facts),
         HeardIsNotSilent(facts, shape.timeouts),

@@ -228,12 +228,17 @@ class WatermarkStays(Oracle):
     def on_image_durable(self, replica: int, before: Superblock, after: Superblock) -> None:
         """Compare the floor of an install with what was acknowledged before it (6.5, 1 and 2)."""
         promise, install = self._promises.get(replica), after.install
-        if promise is None or install == before.install:
-            return
         disk = self.facts.disks[replica]
         is_copy = after.log_view == before.log_view and after.anchor != before.anchor
         if disk.may_forget and disk.proof is None and is_copy:
             return  # An amnesiac that copies a state: no log binds it before it has asked for one (7.3).
+        bound = watermark_of(disk.proof, before)
+        if after.log_view == before.log_view and disk.watermark < bound:
+            violate(
+                "INV-29", f"R{replica}: its watermark falls from {bound} to {disk.watermark}, and no log was installed"
+            )
+        if promise is None or install == before.install:
+            return
         kept = kept_of(self.facts, promise, install)
         watermark = disk.watermark
         # At or below the base all is committed, and a log that does not overlap may bind to less.

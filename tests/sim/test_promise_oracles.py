@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from sim.oracles import invariants as inv
-from sim.oracles import promises
+from sim.oracles import promises, votes
 from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.watch import Oracle
 from tests.sim.oracle_world import (
@@ -245,3 +245,40 @@ def test_ops_of_another_release() -> None:
     w.watch.append(2, WalAppend(1, (ONE,), None))
     with violates("one release"):
         w.watch.append(2, WalAppend(2, (later,), None))
+
+
+def test_inv_29_an_older_checkpoint_binds_to_less() -> None:
+    """Falling back on it must not unbind from what the newer one held."""
+    w = World(promises.WatermarkStays)
+    newer, older = m.CheckpointId(8, bytes(32)), m.CheckpointId(4, bytes(32))
+    w.watch.image(2, SuperblockWrite(1, attrs.evolve(image(2), checkpoint=newer)))
+    w.watch.image_done(2, 1)
+    w.watch.image(2, SuperblockWrite(2, attrs.evolve(image(2), checkpoint=older)))
+    with violates("INV-29"):
+        w.watch.image_done(2, 2)
+
+
+def test_inv_26_an_amnesiac_offers_its_log() -> None:
+    """A boot that finds no proof although something was acknowledged must install a log before it offers one."""
+    w = World(votes.AmnesiacsDoNotVote)
+    bare = Start(image(2), Scan(records=(), proof=None, has_log=True))
+    w.watch.start(2, bare, bare.scan)
+    w.send(2, do_view_change(), view=5)  # It never acknowledged anything.
+    w.send(2, prepare_ok(ONE))
+    w.watch.start(2, bare, bare.scan)
+    with violates("INV-26"):
+        w.send(2, do_view_change(), view=5)
+    installed = Install(base=GENESIS.id, checksums=(ONE.checksum,), ack_floor=1, proof_base=9 << 32)
+    w.watch.image(2, SuperblockWrite(1, image(2, install=installed)))
+    w.watch.image_done(2, 1)
+    w.send(2, do_view_change(), view=6)
+
+
+def test_inv_13_a_view_without_a_quorum_of_logs() -> None:
+    """Of three, the primary and one more; offers to another view do not count."""
+    w = World(votes.ViewsHaveQuorums)
+    w.send(2, do_view_change(), view=3)
+    with violates("INV-13"):
+        w.send(1, start_view(ONE), view=4)
+    w.send(2, do_view_change(), view=4)
+    w.send(1, start_view(ONE), view=4)

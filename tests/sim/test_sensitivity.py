@@ -52,6 +52,7 @@ SWARM: dict[str, tuple[int, ...]] = {
     "small-read-quorum": (1,),
     "round-before-the-read": (1,),
     "echoes-of-an-older-view": (8, 9),
+    "half-is-a-majority": (21, 27, 29),
     "wish-stands": (5, 6, 7, 8),
     "whatever-is-found-counts": (0, 18, 23),
     "full-for-ever": (5, 49),
