@@ -84,12 +84,20 @@ async def test_an_address_in_use_is_named_and_the_directory_stays_free(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "address", ["7400", "localhost", "localhost:", "localhost:99999", "::1:7400", "host:-1", "h:٣"]
+    "address",
+    ["7400", "localhost", "localhost:", "localhost:99999", "::1:7400", "host:-1", "h:٣", "h:" + "0" * 5000 + "1"],
 )
 async def test_an_address_that_makes_no_sense_is_named(tmp_path: Path, address: str) -> None:
     """Before anything is opened."""
     with pytest.raises(ConfigError, match=r"address '.*': write"):
         await serve(tmp_path, machine=Orders(), listen="127.0.0.1:0", peers={1: address})
+
+
+@pytest.mark.parametrize("host", ["db0..example", "h" * 64, "two words", "a\x00b", "\u2028", "\ud800"])
+async def test_a_host_that_no_resolver_takes_is_refused(host: str) -> None:
+    """Replicas tell clients addresses: one that raises what nobody expects of a network would end the client."""
+    with pytest.raises(ConfigError, match="is no name of a host"):
+        await dial_tcp(f"{host}:7400")
 
 
 @pytest.mark.parametrize(
