@@ -128,6 +128,57 @@ def test_a_chunk_larger_than_the_bound_is_refused() -> None:
         decode_manifest(encode_manifest(too_large))
 
 
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        ((0,), True),  # Equal to 1, and encodes otherwise: two identities of one checkpoint.
+        ((2,), True),
+        ((2,), -1),
+        ((4,), False),
+        ((6, 1), []),
+        ((6, 1), list(range(8))),
+        ((6, 1), [1, 0]),
+        ((6, 2), [-1]),
+        ((6, 2), [1024]),
+        ((8, 0, 0), False),
+        ((9, 0, 2), True),
+    ],
+)
+def test_a_manifest_has_numbers_within_their_bounds(at: tuple[int, ...], value: object) -> None:
+    """Of the format, of ops and of replicas; and as many voters as there are quorums for."""
+    with pytest.raises(RemoteProtocolError):
+        decode_manifest(changed(encode_manifest(MANIFEST), at, value))
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        ((0, 0), b"a" * 15),
+        ((0, 0), b"c" * 16),  # Behind the second row.
+        ((0, 0), b"b" * 16),  # Twice the same.
+        ((0, 1), -1),
+        ((0, 2), False),
+        ((1, 3), True),
+        ((1, 4, 0), -1),
+        ((1, 5, 0, 2), False),
+    ],
+)
+def test_sessions_have_one_encoding(at: tuple[int, ...], value: object) -> None:
+    """Rows rise by client, and their numbers are numbers."""
+    with pytest.raises(RemoteProtocolError):
+        decode_sessions(changed(encode_sessions(ROWS), at, value))
+
+
+def changed(data: bytes, at: tuple[int, ...], value: object) -> bytes:
+    """Return an encoding with another value at one place."""
+    root = cast("list[object]", canonical.decode(data))
+    holder = root
+    for index in at[:-1]:
+        holder = cast("list[object]", holder[index])
+    holder[at[-1]] = value
+    return canonical.encode(root)
+
+
 def test_places_rise() -> None:
     """No part of the state twice."""
     twice = attrs.evolve(MANIFEST, sessions=(Chunk(1, b"s" * 32, 1), Chunk(1, b"t" * 32, 1)))

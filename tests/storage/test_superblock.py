@@ -182,6 +182,12 @@ def test_every_field_survives() -> None:
     assert decode(encode(image(0))) == image(0)
 
 
+@pytest.mark.parametrize("voters", [(), tuple(range(8))])
+def test_image_without_quorums_is_no_image(voters: tuple[int, ...]) -> None:
+    """For none and for more than seven voters there are no quorums, and no replica could start from it."""
+    assert decode(encode(attrs.evolve(image(0), configuration=Configuration(0, voters)))) is None
+
+
 def test_image_over_the_limit_is_refused_by_name() -> None:
     """An install with too many ops cannot be written, and says so instead of being cut."""
     fits = attrs.evolve(image(0), install=Install(base=GENESIS, checksums=(b"s" * 16,) * 850))

@@ -13,13 +13,12 @@ from typing import TypeAlias, TypeVar, cast
 
 from trio_pb.core.messages import CheckpointId, Configuration, Probe
 from trio_pb.core.prepare import CHECKSUM_SIZE, PrepareId
-from trio_pb.core.quorum import VOTERS_MAX
+from trio_pb.core.quorum import REPLICA_MAX, VOTERS_MAX
 from trio_pb.errors import RemoteProtocolError
 
 __all__ = [
     "CHECKSUMS_MAX",
     "MEMBERS_MAX",
-    "REPLICA_MAX",
     "Fields",
     "as_bool",
     "as_bytes",
@@ -49,7 +48,6 @@ __all__ = [
 Fields: TypeAlias = dict[int, object]  # Keys may be anything that CBOR allows; only integers are ever asked for.
 E_ = TypeVar("E_", bound=IntEnum)
 
-REPLICA_MAX = 1023  # PROTOCOL R-PRIMARY: ids are 0..1023.
 MEMBERS_MAX = 64  # Replicas in any list of them.
 CHECKSUMS_MAX = 4096  # In a start_view or an answer to get_ids.
 DIGEST_SIZE = 32  # blake2b-256: checkpoints and application states.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import pairwise
 from typing import NamedTuple, cast
 
 import attrs
@@ -16,6 +17,7 @@ import attrs
 from trio_pb import canonical
 from trio_pb.core.messages import CheckpointId, Configuration
 from trio_pb.core.prepare import CHECKSUM_SIZE, PrepareId
+from trio_pb.core.quorum import REPLICA_MAX, VOTERS_MAX
 from trio_pb.errors import RemoteProtocolError
 
 __all__ = [
@@ -163,50 +165,67 @@ def decode_manifest(data: bytes) -> Manifest:
         fields = canonical.decode(data)
     except canonical.CanonicalError as error:
         raise RemoteProtocolError(f"manifest: {error}") from error
-    match fields:
-        case [
-            1,
-            bytes(cluster),
-            int(op),
-            bytes(checksum),
-            int(last_timestamp),
-            int(release),
-            [int(epoch), list(voters), list(standbys)],
-            bytes(probe),
-            list(sessions),
-            list(application),
-        ] if (
-            len(cluster) == len(checksum) == len(probe) == CHECKSUM_SIZE
-            and min(op, last_timestamp, release, epoch) >= 0
-        ):
-            state = CoreState(
-                op=op,
-                checksum=checksum,
-                last_timestamp=last_timestamp,
-                release=release,
-                configuration=Configuration(epoch, _replicas(voters), _replicas(standbys)),
-                probe=probe,
-                sessions=(),
-            )
-            return Manifest(cluster=cluster, state=state, sessions=_chunks(sessions), application=_chunks(application))
-        case _:
-            raise RemoteProtocolError("manifest: not the fields of one, or of a newer format")
+    number, cluster, op, checksum, last_timestamp, release, configuration, probe, sessions, application = (
+        _list(fields, 10)
+    )  # fmt: skip
+    if _unsigned(number) != FORMAT:
+        raise RemoteProtocolError("manifest: of another format")
+    state = CoreState(
+        op=_unsigned(op),
+        checksum=_checksum(checksum),
+        last_timestamp=_unsigned(last_timestamp),
+        release=_unsigned(release),
+        configuration=_configuration(configuration),
+        probe=_checksum(probe),
+        sessions=(),
+    )
+    return Manifest(
+        cluster=_checksum(cluster), state=state, sessions=_chunks(sessions), application=_chunks(application)
+    )
 
 
-def _replicas(values: Iterable[object]) -> tuple[int, ...]:
-    given = list(values)
-    replicas = tuple(value for value in given if type(value) is int)
-    if len(replicas) != len(given) or list(replicas) != sorted(set(replicas)):
-        raise RemoteProtocolError("manifest: replicas are not rising whole numbers")
+def _unsigned(value: object) -> int:
+    if type(value) is int and value >= 0:  # A truth value would be equal to a number, and encode otherwise.
+        return value
+    raise RemoteProtocolError("checkpoint: a number is not an unsigned integer")
+
+
+def _checksum(value: object) -> bytes:
+    if type(value) is bytes and len(value) == CHECKSUM_SIZE:
+        return value
+    raise RemoteProtocolError(f"checkpoint: an id or checksum is not {CHECKSUM_SIZE} bytes")
+
+
+def _list(value: object, count: int | None = None) -> list[object]:
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        if count is None or len(items) == count:
+            return items
+    raise RemoteProtocolError("checkpoint: not a list" if count is None else f"checkpoint: not a list of {count}")
+
+
+def _configuration(value: object) -> Configuration:
+    epoch, voters, standbys = _list(value, 3)
+    voting = _replicas(voters)
+    if not 1 <= len(voting) <= VOTERS_MAX:
+        raise RemoteProtocolError(f"manifest: {len(voting)} voters, a cluster has 1 to {VOTERS_MAX}")
+    return Configuration(_unsigned(epoch), voting, _replicas(standbys))
+
+
+def _replicas(values: object) -> tuple[int, ...]:
+    replicas = tuple(_unsigned(value) for value in _list(values))
+    if list(replicas) != sorted(set(replicas)) or (replicas and replicas[-1] > REPLICA_MAX):
+        raise RemoteProtocolError(f"manifest: replicas are not rising whole numbers up to {REPLICA_MAX}")
     return replicas
 
 
-def _chunks(values: Iterable[object]) -> tuple[Chunk, ...]:
+def _chunks(values: object) -> tuple[Chunk, ...]:
     chunks: list[Chunk] = []
-    for value in values:
+    for value in _list(values):
         match value:
             case [int(place), bytes(digest), int(size)] if (
-                place > (chunks[-1].place if chunks else -1)
+                type(place) is type(size) is int
+                and place > (chunks[-1].place if chunks else -1)
                 and len(digest) == CHUNK_DIGEST_SIZE
                 and 0 <= size <= CHUNK_SIZE_MAX
             ):
@@ -239,23 +258,26 @@ def decode_sessions(data: bytes) -> tuple[SessionRow, ...]:
         values = canonical.decode(data)
     except canonical.CanonicalError as error:
         raise RemoteProtocolError(f"session chunk: {error}") from error
-    if not isinstance(values, list):
-        raise RemoteProtocolError("session chunk: not a list")
-    return tuple(_row(value) for value in values)
+    rows = tuple(_row(value) for value in _list(values))
+    if any(left.client >= right.client for left, right in pairwise(rows)):
+        raise RemoteProtocolError("session chunk: clients do not rise")
+    return rows
 
 
-def _row(value: canonical.Value) -> SessionRow:
-    match value:
-        case [bytes(client), int(session), int(last_number), int(last_op), list(registered), list(replies)]:
-            kept = tuple(_reply(reply) for reply in cast("list[object]", replies))
-            return SessionRow(client, session, last_number, last_op, _reply(cast("object", registered)), kept)
-        case _:
-            raise RemoteProtocolError("session chunk: not the fields of a session")
+def _row(value: object) -> SessionRow:
+    client, session, last_number, last_op, registered, replies = _list(value, 6)
+    return SessionRow(
+        _checksum(client),
+        _unsigned(session),
+        _unsigned(last_number),
+        _unsigned(last_op),
+        _reply(registered),
+        tuple(_reply(reply) for reply in _list(replies)),
+    )
 
 
 def _reply(value: object) -> KeptReply:
-    match value:
-        case [int(number), int(op), int(timestamp), bytes(result)]:
-            return KeptReply(number, op, timestamp, result)
-        case _:
-            raise RemoteProtocolError("session chunk: not the fields of a kept reply")
+    number, op, timestamp, result = _list(value, 4)
+    if type(result) is not bytes:
+        raise RemoteProtocolError("session chunk: a result is not bytes")
+    return KeptReply(_unsigned(number), _unsigned(op), _unsigned(timestamp), result)

@@ -6,9 +6,10 @@ import attrs
 
 from trio_pb.errors import ConfigError
 
-__all__ = ["VOTERS_MAX", "Quorums", "quorums_of"]
+__all__ = ["REPLICA_MAX", "VOTERS_MAX", "Quorums", "quorums_of"]
 
 VOTERS_MAX = 7
+REPLICA_MAX = 1023  # Ids are 0 to 1023 (R-PRIMARY).
 
 
 @attrs.frozen(kw_only=True)

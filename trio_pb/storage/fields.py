@@ -7,6 +7,7 @@ from typing import cast
 
 from trio_pb.core.messages import Configuration
 from trio_pb.core.prepare import CHECKSUM_SIZE, PrepareId
+from trio_pb.core.quorum import REPLICA_MAX, VOTERS_MAX
 
 __all__ = [
     "REPLICAS_MAX",
@@ -21,7 +22,7 @@ __all__ = [
     "read_unsigned",
 ]
 
-REPLICAS_MAX = 1024  # Replica ids are 0 to 1023 (R-PRIMARY).
+REPLICAS_MAX = REPLICA_MAX + 1
 
 
 class MalformedError(ValueError):
@@ -82,6 +83,9 @@ def read_replicas(value: object) -> tuple[int, ...]:
 
 
 def read_configuration(value: object) -> Configuration:
-    """Return an [epoch, voters, standbys] triple."""
+    """Return an [epoch, voters, standbys] triple, with as many voters as there are quorums for."""
     epoch, voters, standbys = read_list(value, 3)
-    return Configuration(read_unsigned(epoch, 1 << 32), read_replicas(voters), read_replicas(standbys))
+    voting = read_replicas(voters)
+    if not 1 <= len(voting) <= VOTERS_MAX:
+        raise MalformedError(f"not 1 to {VOTERS_MAX} voters")
+    return Configuration(read_unsigned(epoch, 1 << 32), voting, read_replicas(standbys))
