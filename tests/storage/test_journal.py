@@ -11,6 +11,7 @@ from tests.storage.fixtures import CLUSTER, INCARNATION, SEGMENT_SIZE, chain, op
 from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareId, build
 from trio_pb.storage.disk import Allocate, Remove, Write, run
 from trio_pb.storage.journal import SPARE_FILE, Journal, Segment, encode_record, read_record, scan_segment
+from trio_pb.storage.page import seal_page
 
 NONCE = Segment(1, 1).nonce(INCARNATION)
 
@@ -212,6 +213,16 @@ def test_record_of_another_segment_is_not_accepted() -> None:
     for other in (Segment(2, 1), Segment(1, 2)):
         assert scanned(packed(chain(2), other.nonce(INCARNATION))) == []
     assert scanned(packed(chain(2), Segment(1, 1).nonce(b"another machine!"))) == []
+
+
+def test_record_whose_head_and_header_name_two_ops_is_not_accepted() -> None:
+    """Sealed or not: nothing that we write (disk format, Journal)."""
+    nonce = Segment(1, 1).nonce(INCARNATION)
+    (prepare,) = chain(1)
+    record = encode_record(prepare, nonce, 0)
+    head = seal_page(size=512, magic=record[16:24], owner=nonce, place=0, sequence=2, body=prepare.header)
+    assert scanned(bytearray(record)) == [1]
+    assert scanned(bytearray(head + record[512:])) == []
 
 
 def test_record_over_another_is_noticed_when_read() -> None:

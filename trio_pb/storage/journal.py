@@ -107,6 +107,8 @@ def read_record(data: bytes, nonce: bytes, offset: int, start: int = 0) -> Recor
         prepare, payload_size, digest = parse_header(page.body)
     except RemoteProtocolError:
         return None
+    if page.sequence != prepare.op:
+        return None  # Nothing that we write: its head and its header name two ops.
     # As `prepare.parse` does, which would decode the header a second time: half the time of a scan.
     size = RECORD_HEAD_SIZE + payload_size
     payload = data[start + RECORD_HEAD_SIZE : start + size]
