@@ -21,7 +21,7 @@ from trio_pb.storage import journal, proofs, superblock
 from trio_pb.storage.disk import Job, ListFiles, Read, read_file
 from trio_pb.storage.extents import Layout, PageState, extents, judge_page
 from trio_pb.storage.identity import IDENTITY_FILE, Identity, read_identity
-from trio_pb.storage.inspect_checkpoints import CheckpointSurvey, survey_checkpoints
+from trio_pb.storage.inspect_checkpoints import CheckpointSurvey, named_checkpoints, survey_checkpoints
 from trio_pb.storage.journal import LOG_FOLDER, SPARE_FILE, Segment, read_record
 from trio_pb.storage.page import Page, open_page
 from trio_pb.storage.proofs import PROOFS_FILE
@@ -186,7 +186,8 @@ def survey() -> Job[Survey]:
     newest = max((copy.proof for copy in slots if copy.proof is not None), key=lambda p: p.sequence, default=None)
     segments, strangers = yield from _read_log(identity)
     checkpoints = yield from survey_checkpoints(identity.cluster, identity.incarnation, image)
-    state = None if image is None else checkpoints.state(image.checkpoint)
+    # As a start does: its own newest, else the certified one.
+    state = next(filter(None, map(checkpoints.state, named_checkpoints(image))), None)
     recovered, refusal = _recover(identity, image, newest, segments, state)
     return Survey(
         identity=identity,
