@@ -159,7 +159,13 @@ def test_a_rejection_travels_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xff", *map(canonical.encode, ([], [0], [2, 0], [1, "name", "field"], [1, "n", "f", 0], 0, None))]
+    "data",
+    [
+        b"",
+        b"\xff",
+        *map(canonical.encode, ([], [0], [2, 0], [1, "name", "field"], [1, "n", "f", 0], 0, None)),
+        *map(canonical.encode, ([False, 5], [True, "name", "field", "text"])),
+    ],
 )
 def test_other_bytes_are_no_result(data: bytes) -> None:
     """A replica that answers nonsense broke the protocol; nothing else is raised."""

@@ -313,6 +313,8 @@ def decode_result(data: bytes) -> canonical.Value:
     except canonical.CanonicalError as error:
         raise RemoteProtocolError(f"result: {error}") from error
     match fields:
+        case [int(outcome), *_] if type(outcome) is not int:
+            raise RemoteProtocolError("result: begins with a truth value, not with a number")
         case [0, value]:
             return value
         case [1, str(name), str(field), str(text)]:

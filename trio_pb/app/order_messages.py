@@ -289,7 +289,7 @@ def decode_scan_page(result: bytes) -> ScanPage:
         RemoteProtocolError: not such a result.
     """
     match decode_result(result):
-        case [int(op), list(records)]:
+        case [int(op), list(records)] if type(op) is int:
             return ScanPage(op, tuple(map(_record, records)))
         case _:
             raise RemoteProtocolError("result: not a page of records")
@@ -303,7 +303,7 @@ def decode_recent_page(result: bytes) -> RecentPage:
         RemoteProtocolError: not such a result.
     """
     match decode_result(result):
-        case [int(op), int(total), int(first), list(orders)]:
+        case [int(op), int(total), int(first), list(orders)] if type(op) is type(total) is type(first) is int:
             return RecentPage(op, total, first, tuple(map(_recent_order, orders)))
         case _:
             raise RemoteProtocolError("result: not a page of recent orders")
