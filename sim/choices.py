@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TypeAlias
 
-__all__ = ["ROLL_BITS", "Choices", "Key"]
+__all__ = ["ROLL_BITS", "SEED_DIGITS_MAX", "Choices", "Key"]
 
 Key: TypeAlias = tuple[str | int, ...]
 
+SEED_DIGITS_MAX = 38  # Decimal: what 16 bytes with a sign surely hold.
 ROLL_BITS = 20  # Probabilities are compared in steps of one in a million.
 _ROLL_MASK = (1 << ROLL_BITS) - 1
 

@@ -40,9 +40,10 @@ def load(name: str, what: str) -> object:
         ConfigError: it is not there.
     """
     module_name, colon, attribute = name.rpartition(":")
-    if not colon or not module_name or not attribute:
+    is_file = module_name.endswith(".py")
+    if not colon or not module_name or not attribute or (module_name.startswith(".") and not is_file):
         raise ConfigError(f"{what} {name!r}: must be package.module:Name or path/of/file.py:Name")
-    module = _import_file(Path(module_name)) if module_name.endswith(".py") else _import(module_name)
+    module = _import_file(Path(module_name)) if is_file else _import(module_name)
     value: object = module
     for part in attribute.split("."):
         try:

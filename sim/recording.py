@@ -26,7 +26,7 @@ from pathlib import Path
 
 import attrs
 
-from sim.choices import Choices, Key
+from sim.choices import SEED_DIGITS_MAX, Choices, Key
 from sim.experiment import Experiment, experiment_named
 from sim.run import Failure, RunReport
 from trio_pb.errors import ConfigError
@@ -38,12 +38,12 @@ SUFFIX = ".choices"
 SIZE_MAX = 16 << 20  # Of a file: far above any run's.
 
 _WORD = re.compile(r"[A-Za-z_](?:[A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_NUMBER = re.compile(rf"-?(?:0|[1-9][0-9]{{0,{SEED_DIGITS_MAX - 1}}})")  # Nothing is longer than a seed.
 _PART = re.compile(
     rf'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<number>{_NUMBER.pattern}(?=,|$))|(?P<word>{_WORD.pattern}(?=,|$))'
 )
 _CHOICE = re.compile(rf"(?P<key>.+) = (?P<value>{_NUMBER.pattern})")
-_TRACE = re.compile(r"(?P<digest>[0-9a-f]{8}) after (?P<events>[0-9]+) events")
+_TRACE = re.compile(r"(?P<digest>[0-9a-f]{8}) after (?P<events>[0-9]{1,18}) events")
 HEADINGS = ("version", "experiment", "seed", "trace", "rule", "where", "text")
 _CLEAN = ("version", "experiment", "seed", "trace")  # What the file of a run without a failure has.
 
@@ -79,7 +79,7 @@ class Recording:
             f"trace: {self.trace_digest:08x} after {self.events} events",
         ]
         if self.failure is not None:
-            first, *rest = self.failure.text.splitlines() or [""]
+            first, *rest = self.failure.text.split("\n")
             lines += [f"rule: {self.failure.rule}", f"where: {self.failure.where}", f"text: {first}"]
             lines += [f"  {line}" for line in rest]
         lines.append("")

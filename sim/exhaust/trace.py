@@ -20,6 +20,7 @@ __all__ = ["SUFFIX", "Trace", "TracedMove", "is_trace", "read_trace"]
 FORMAT = "trio-pb small world 1"
 SUFFIX = ".world"
 SIZE_MAX = 1 << 20  # Of a file: far above any trace's.
+NUMBER_END = 1 << 16
 _PLAIN: dict[str, type[Append | Image | Heartbeat]] = {"append": Append, "image": Image, "heartbeat": Heartbeat}
 
 
@@ -105,18 +106,66 @@ def read_trace(path: Path) -> Trace:
     Raises:
         ConfigError: it is none; the message names the line.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace")[:SIZE_MAX].splitlines()
-    values: list[Any] = []
+    lines = path.read_text(encoding="utf-8", errors="replace")[:SIZE_MAX].split("\n")
+    values: list[object] = []
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             values.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}, line {number}: not JSON: {error}") from error
     try:
         head, *moves = values
-        size = Size(**{field.name: int(head[field.name]) for field in attrs.fields(Size)})
-        traced = tuple([TracedMove(int(replica), str(kind), detail) for replica, kind, detail in moves])
-        mutant = cast("str | None", head["mutant"])
-        return Trace(size=size, mutant=mutant, rule=str(head["rule"]), text=str(head["text"]), moves=traced)
+        return _trace(cast("dict[str, object]", head), moves)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: no trace of a small world: {error!r}") from error
+
+
+def _trace(head: dict[str, object], moves: Sequence[object]) -> Trace:
+    size = Size(**{field.name: _number(head[field.name]) for field in attrs.fields(Size)})
+    mutant = head["mutant"]
+    return Trace(
+        size=size,
+        mutant=None if mutant is None else _text(mutant),
+        rule=_text(head["rule"]),
+        text=_text(head["text"]),
+        moves=tuple([_move(move, size) for move in moves]),
+    )
+
+
+def _move(value: object, size: Size) -> TracedMove:
+    """Return a move as it was written, with the detail that its kind has."""
+    replica, kind, detail = cast("list[object]", value)
+    if not _is_move(kind, detail):
+        raise ValueError(f"there is no move {value!r}")
+    if _number(replica) >= size.replicas:
+        raise ValueError(f"there is no replica {replica!r}")
+    return TracedMove(_number(replica), _text(kind), detail)
+
+
+def _is_move(kind: object, detail: object) -> bool:
+    match kind:
+        case "deliver":
+            return len(bytes.fromhex(_text(detail))) > 0
+        case "ask" | "wished":
+            return _number(detail) >= 0
+        case "crash":
+            appends, records, image = cast("list[object]", detail)
+            kept = [image, *cast("list[object]", records)]
+            return _number(appends) >= 0 and all(type(it) is bool for it in kept)
+        case _:
+            return kind in _PLAIN and detail is None
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value < NUMBER_END:
+        raise ValueError(f"{value!r} is no number of anything in a small world")
+    return value
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError(f"{value!r} is no text")
+    value.encode()  # JSON can escape half of a character, which nobody can print.
+    return value

@@ -33,6 +33,8 @@ __all__ = ["UNKNOWN", "Call", "HistoryError", "Value", "read_history", "write_hi
 # What inputs and outputs are made of: JSON with arrays as tuples, so that they can be compared and hashed.
 Value: TypeAlias = "str | int | float | bool | tuple[Value, ...] | None"
 
+DEPTH_MAX = 16  # Arrays within arrays, in an input or output; our deepest model has 3.
+
 _FIELDS = frozenset({"process", "begin", "end", "input", "output", "hint"})
 
 
@@ -82,8 +84,6 @@ def _calls(path: Path, model: AnyModel) -> Iterator[Call]:
                 if line.strip():
                     try:
                         yield _parse(line, model)
-                    except ValueError as error:
-                        raise HistoryError(f"{path}, line {number}: {error}") from error
                     except HistoryError as error:
                         raise HistoryError(f"{path}, line {number}: {error}") from error
         except UnicodeDecodeError as error:
@@ -93,7 +93,7 @@ def _calls(path: Path, model: AnyModel) -> Iterator[Call]:
 def _parse(line: str, model: AnyModel) -> Call:
     try:
         fields: object = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # A number of thousands of digits; arrays as deep.
         raise HistoryError(f"not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise HistoryError("not an object with process, begin, end, input and output")
@@ -107,17 +107,19 @@ def _parse(line: str, model: AnyModel) -> Call:
         process=str(record.get("process", "")),
         begin=begin,
         end=end,
-        input=_hashable(record.get("input")),
-        output=UNKNOWN if end is None else _hashable(record.get("output")),
+        input=_hashable(record.get("input"), DEPTH_MAX),
+        output=UNKNOWN if end is None else _hashable(record.get("output"), DEPTH_MAX),
         hint=hint,
     )
     model.validate(call.input, call.output)
     return call
 
 
-def _hashable(value: object) -> Value:
+def _hashable(value: object, depth: int) -> Value:
     if isinstance(value, list):
-        return tuple(map(_hashable, cast("list[object]", value)))
+        if depth == 0:
+            raise HistoryError(f"an input or output must not nest deeper than {DEPTH_MAX} arrays")
+        return tuple([_hashable(item, depth - 1) for item in cast("list[object]", value)])
     if isinstance(value, dict):
         raise HistoryError("an input or output must not contain objects; write arrays")
     return cast("Value", value)

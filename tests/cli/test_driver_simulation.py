@@ -41,7 +41,9 @@ def test_a_failed_seed_is_told_with_the_command_that_replays_it(
     assert "10 of 10 seeds FAILED" in out  # It stops there.
 
 
-@pytest.mark.parametrize("words", [["--seeds", "0"], ["--first-seed", "-1"], ["--jobs", "0"]])
+@pytest.mark.parametrize(
+    "words", [["--seeds", "0"], ["--first-seed", "-1"], ["--first-seed", "9" * 38], ["--jobs", "0"]]
+)
 def test_senseless_numbers_are_refused_by_name(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The message names the flag."""
     assert call(["sim", "driver", *words]) == 2

@@ -75,6 +75,8 @@ def test_the_name_brings_it_back() -> None:
     [
         ("counter", "", "must be package.module:Name or path/of/file.py:Name"),
         ("no.such:Machine", "", "there is no module no.such"),
+        (".:Machine", "", "must be package.module:Name or path/of/file.py:Name"),
+        (".counter:Machine", "", "must be package.module:Name or path/of/file.py:Name"),
         ("no_such.py:Machine", "", "no_such.py: there is no such file"),
         ("examples.counter:Nothing", "", "there is no Nothing in examples.counter"),
         ("examples.counter:ADD", "", "neither a StateMachine nor a function that makes one"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.choices import Choices, Key
+from sim.choices import SEED_DIGITS_MAX, Choices, Key
 from sim.experiment import Swarm, experiment_named, run_seed
 from sim.mutants.hunt import Planted
 from sim.profiles import PROFILES
@@ -99,18 +99,25 @@ def test_file_is_as_documented() -> None:
 
 
 def test_file_comes_back(tmp_path: Path) -> None:
-    """What was written is what is read, of a failure and of a run without one."""
+    """What was written is what is read: of a failure, also with rare line ends in its text; and without one."""
     path = tmp_path / "deep" / "one.choices"
-    for recording in (RECORDING, attrs.evolve(RECORDING, failure=None, choices={})):
+    assert RECORDING.failure is not None
+    odd = attrs.evolve(RECORDING.failure, text="one\u2028line\x0b\n\nthe third\n")
+    for recording in (
+        RECORDING,
+        attrs.evolve(RECORDING, failure=odd),
+        attrs.evolve(RECORDING, failure=None, choices={}),
+    ):
         recording.write(path)
         assert read(path) == recording
 
 
-parts = st.one_of(st.integers(), st.text())
+numbers = st.integers(1 - 10**SEED_DIGITS_MAX, 10**SEED_DIGITS_MAX - 1)
+parts = st.one_of(numbers, st.text())
 keys = st.tuples(st.text()) | st.lists(parts, min_size=1, max_size=6).map(tuple)
 
 
-@given(st.dictionaries(keys, st.integers()))
+@given(st.dictionaries(keys, numbers))
 def test_any_key_comes_back(choices: dict[Key, int]) -> None:
     """Whatever words a world may choose for its decisions."""
     recording = attrs.evolve(RECORDING, choices=choices)
@@ -122,6 +129,7 @@ def test_any_key_comes_back(choices: dict[Key, int]) -> None:
     [
         ("choices 1", "choices 2", "line 1: no recording of this version: it begins with 'trio-pb choices 1'"),
         ("seed: 4711", "seed: many", "line 4: seed is no whole number"),
+        ("seed: 4711", "seed: " + "9" * 39, "line 4: seed is no whole number"),
         ("seed: 4711\n", "", "the headings lack seed"),
         ("seed: 4711", "seed: 4711\nseed: 4712", "line 5: seed comes twice"),
         ("where: ", "place: ", "line 7: expected a heading"),
@@ -134,6 +142,8 @@ def test_any_key_comes_back(choices: dict[Key, int]) -> None:
         ("crash, 0 = 1", '"crash, 0 = 1', "line 11: expected a choice"),
         ("crash, 0 = 1", '"\\x", 0 = 1', "line 11: expected a choice"),
         ("crash, 0, where", "crash, 0", "line 12: this choice comes twice"),
+        ("crash, 0 = 1", "crash, 0 = " + "9" * 5000, "line 11: expected a choice"),
+        ("after 2149", "after " + "9" * 5000, "line 5: trace is a digest"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, old: str, new: str, told: str) -> None:

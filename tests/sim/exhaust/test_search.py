@@ -101,6 +101,35 @@ def test_a_way_that_does_not_fit_the_code_is_refused(tmp_path: Path) -> None:
         tell_trace(read_trace(path), "", "")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 50_000,
+        '[0, "ask", 1e999]',
+        '[3, "append", null]',
+        '[true, "append", null]',
+        '[0, "append", 1]',
+        '[0, "jump", null]',
+        '[0, "deliver", "no digits"]',
+        '[0, "deliver", 7]',
+        '[0, "wished", -1]',
+        '[0, "crash", [0, [1], true]]',
+        '[0, "crash", null]',
+        "[0]",
+        "7",
+    ],
+)
+def test_a_move_that_there_is_not_is_refused(tmp_path: Path, line: str) -> None:
+    """Before anything is told."""
+    path = tmp_path / "bad.world"
+    Trace(size=Size(), rule="INV-1", text="bad", moves=()).write(path)
+    assert read_trace(path).moves == ()
+    with path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ConfigError, match=r"bad\.world"):
+        read_trace(path)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     """The message names file and line."""
     path = tmp_path / "other.world"
