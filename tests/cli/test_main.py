@@ -43,6 +43,8 @@ def test_format_makes_a_directory_once(tmp_path: Path, capsys: pytest.CaptureFix
         (["format", "d", "--cluster", "c", "--replica", "0", "--replicas", "8"], "1 to 7"),
         (["start", "nowhere", "--peers", "0=127.0.0.1:1"], "nowhere"),
         (["start", "d", "--peers", "zero"], "ID=HOST:PORT"),
+        (["start", "d", "--peers", "1024=h:1"], "an ID is 0 to 1023"),
+        (["start", "d", "--peers", "9" * 5000 + "=h:1"], "an ID is 0 to 1023"),
         (["start", "nowhere"], "nowhere"),
         (["order", "place", "7", "1"], "LAPTOP is missing; see trio-pb order place --help"),
         (["order", "place", "-7", "1", "x"], "CUSTOMER -7: must be a whole number"),

@@ -68,6 +68,8 @@ def test_a_rerun_that_skips_the_first_line_still_knows_the_columns() -> None:
         (b'{"customer_id":true,"order_number":2,"laptop_type":"x"}', "customer_id"),
         (b'{"customer_id":1,"order_number":2.0,"laptop_type":"x"}', "order_number"),
         (b'{"customer_id":1,"order_number":2,"laptop_type":3}', "laptop_type"),
+        (b'{"customer_id":1,"order_number":2,"laptop_type":"\\ud800"}', "laptop_type: '.ud800' is not text"),
+        (b'{"customer_id":1,"order_number":1' + b"0" * 19 + b',"laptop_type":"x"}', "order_number"),
     ],
 )
 def test_a_bad_line_is_named(line: bytes, told: str) -> None:
@@ -125,6 +127,8 @@ def test_progress_survives_its_file(tmp_path: Path) -> None:
     progress.save(path)
     assert Progress.load(path) == progress
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    assert Progress.load(path) is None
+    path.write_text("[" * 50_000, encoding="utf-8")
     assert Progress.load(path) is None
 
 

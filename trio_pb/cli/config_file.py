@@ -13,6 +13,7 @@ Strict: what is not known is an error, so that a slip of the pen is not a settin
 
 from __future__ import annotations
 
+import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,11 +23,14 @@ import attrs
 
 from trio_pb.driver.addresses import parse_address
 from trio_pb.errors import ConfigError
+from trio_pb.storage.fields import REPLICAS_MAX
 from trio_pb.testbed.formatting import CONFIG_FILE
 
-__all__ = ["CONFIG_FILE", "StartConfig", "read_config"]
+__all__ = ["CONFIG_FILE", "StartConfig", "parse_replica", "read_config"]
 
 CONFIG_SIZE_MAX = 1 << 20  # Bytes; it needs a few hundred.
+
+_REPLICA = re.compile(r"0|[1-9][0-9]{0,3}")  # Of thousands of digits int() makes no number.
 
 KEYS = ("advertise", "checkpoint-interval", "listen", "peers")
 
@@ -94,7 +98,13 @@ def _peers(path: Path, value: object) -> dict[int, str]:
         raise ConfigError(f'{path}: peers: must be a table [peers] with lines like 0 = "127.0.0.1:7400"')
     peers: dict[int, str] = {}
     for number, address in cast("dict[str, object]", value).items():
-        if not number.isascii() or not number.isdigit() or number != str(int(number)):
-            raise ConfigError(f"{path}: peers: {number!r} is no replica number")
-        peers[int(number)] = _address(path, f"peers: {number}", address)
+        replica = parse_replica(number)
+        if replica is None:
+            raise ConfigError(f"{path}: peers: {number!r} is no replica number, which are 0 to {REPLICAS_MAX - 1}")
+        peers[replica] = _address(path, f"peers: {number}", address)
     return peers
+
+
+def parse_replica(text: str) -> int | None:
+    """Return the number of a replica as people write it; None for anything else."""
+    return int(text) if _REPLICA.fullmatch(text) is not None and int(text) < REPLICAS_MAX else None

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 FIELDS = ("customer_id", "order_number", "laptop_type")
+DIGITS_MAX = 19  # Of a number: what more says, no order has, and our CBOR could not say it.
 LINE_SIZE_MAX = 64 * 1024  # Bytes; an order needs about a hundred.
 CHECKPOINT_LINES = 100  # A rerun repeats fewer than this many lines that were done; their keys are known.
 
@@ -101,13 +102,15 @@ class LineReader:
             if name not in fields:
                 raise LineError(f"{name} is missing")
         customer_id, order_number, laptop_type = (fields[name] for name in FIELDS)
-        if type(customer_id) is not int:
-            raise LineError(f"customer_id: {customer_id!r} is not a whole number")
-        if type(order_number) is not int:
-            raise LineError(f"order_number: {order_number!r} is not a whole number")
         if type(laptop_type) is not str:
-            raise LineError(f"laptop_type: {laptop_type!r} is not text")
-        return OrderLine(number, customer_id, order_number, laptop_type)
+            raise LineError(f"laptop_type: {_short(laptop_type)} is not text")
+        try:
+            laptop_type.encode()
+        except UnicodeEncodeError as error:  # JSON can escape half of a character.
+            raise LineError(f"laptop_type: {_short(laptop_type)} is not text: {error.reason}") from error
+        return OrderLine(
+            number, _checked("customer_id", customer_id), _checked("order_number", order_number), laptop_type
+        )
 
     def _read_csv(self, number: int, text: str, first: bool) -> OrderLine | None:
         try:
@@ -127,9 +130,20 @@ class LineReader:
 def _whole(name: str, text: str) -> int:
     digits = text.removeprefix("-")
     # int() alone would take underscores, other alphabets' digits, and minutes for a million digits.
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
-        raise LineError(f"{name}: {text[:40]!r} is not a whole number")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > DIGITS_MAX:
+        raise LineError(f"{name}: {_short(text)} is not a whole number")
     return int(text)
+
+
+def _checked(name: str, value: object) -> int:
+    if type(value) is not int or abs(value) >= 10**DIGITS_MAX:
+        raise LineError(f"{name}: {_short(value)} is not a whole number")
+    return value
+
+
+def _short(value: object) -> str:
+    """Return a value as a message quotes it."""
+    return repr(value[:40] if isinstance(value, str) else value)[:80]
 
 
 # --- How far a file is done -------------------------------------------------------------------------
@@ -218,7 +232,7 @@ class Progress:
         """Read it; None if it is missing or not what `save` wrote: a rerun then begins at the first line."""
         try:
             fields: object = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         match fields:
             case {"cluster": str(cluster), "lines": int(lines), "offset": int(offset), "digest": str(digest)}:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from trio_pb import __version__
 from trio_pb.app.orders import Orders
-from trio_pb.cli.config_file import CONFIG_FILE, StartConfig, read_config
+from trio_pb.cli.config_file import CONFIG_FILE, StartConfig, parse_replica, read_config
 from trio_pb.cli.output import ExitCode, Flag, new_table, print_json, print_table
 from trio_pb.codec.wire import WIRE_VERSION
 from trio_pb.core.messages import Status, StatusReport
@@ -364,12 +364,13 @@ def parse_peers(entries: list[str]) -> dict[int, str]:
     peers: dict[int, str] = {}
     for entry in entries:
         number, equals, address = entry.partition("=")
-        if not equals or not number.isascii() or not number.isdigit():
-            raise ConfigError(f"--peers {entry!r}: write ID=HOST:PORT, like 1=127.0.0.1:7401")
+        replica = parse_replica(number)
+        if not equals or replica is None:
+            raise ConfigError(f"--peers {entry!r}: write ID=HOST:PORT, like 1=127.0.0.1:7401; an ID is 0 to 1023")
         parse_address(address)
-        if int(number) in peers:
-            raise ConfigError(f"--peers: replica {int(number)} is named twice")
-        peers[int(number)] = address
+        if replica in peers:
+            raise ConfigError(f"--peers: replica {replica} is named twice")
+        peers[replica] = address
     return peers
 
 
