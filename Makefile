@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FUZZ_READY := $(VENV)/.ready-fuzz
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet --no-input
 SHELL := /bin/sh
 
@@ -11,14 +12,18 @@ SHELL := /bin/sh
 PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3.14
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test check clean setup requirements
+# Of each harness: there are some twenty, two at a time, so ten minutes each take an hour and a half or more.
+SECONDS ?= 600
+
+.PHONY: help demo test check fuzz clean setup requirements
 
 help:
 	@echo 'make demo          three replica processes, 100 customers; the primary is killed on the way'
 	@echo 'make test          the test suite'
 	@echo 'make check         formatting, lint, two type checkers, import layers'
+	@echo 'make fuzz          everything that decodes bytes from outside, SECONDS=$(SECONDS) each, two at a time'
 	@echo 'make setup         only the set-up that the others do by themselves (in $(VENV))'
-	@echo 'make requirements  pin the newest packages anew into requirements.txt'
+	@echo 'make requirements  pin the newest packages anew into requirements.txt, requirements-fuzz.txt'
 	@echo 'make clean         remove $(VENV), caches and lab data'
 
 demo: $(READY)
@@ -36,6 +41,9 @@ check: $(READY)
 	$(BIN)/pyright --warnings || failed=1; \
 	$(BIN)/python -m pytest --quiet tests/test_layers.py || failed=1; \
 	[ -z "$$failed" ]
+
+fuzz: $(FUZZ_READY)
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 setup: $(READY)
 
@@ -68,11 +76,20 @@ $(READY): requirements.txt pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .; \
 	touch $@
 
+$(FUZZ_READY): requirements-fuzz.txt $(READY)
+	@if ! $(PIP) install --no-compile --require-hashes -r requirements-fuzz.txt; then \
+	  echo 'There seems to be no atheris for this system: it is built for CPython 3.11 to 3.13 on x86-64 Linux.' >&2; \
+	  exit 1; \
+	fi; \
+	touch $@
+
 requirements: $(READY)
 	@$(PIP) install pip-tools
-	@CUSTOM_COMPILE_COMMAND='make requirements' $(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-strip-extras \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-	  --output-file requirements.txt requirements.in
+	@for file in requirements requirements-fuzz; do \
+	  CUSTOM_COMPILE_COMMAND='make requirements' $(BIN)/pip-compile --quiet --upgrade --generate-hashes \
+	    --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	    --output-file $$file.txt $$file.in || exit 1; \
+	done
 
 clean:
 	@rm -rf $(VENV) .trio-pb .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist
