@@ -171,7 +171,8 @@ def test_damage_below_the_checksums_in_the_proofs_hides_nothing_else(
         overwrite(data / "proofs", it.offset, page)
     overwrite(data / "log/00000001-00000001", 4 * PAGE, b"?" * 512)
     assert found.image is not None
-    below = 4 - found.image.install.base.op  # Where a view began while they were placed, its record names that op.
+    # Where a view began while they were placed, its record names the ops that it began with.
+    below = 4 - found.image.install.head
     code, verified = said(capsys, "log", "verify", str(data))
     assert (code, [it["ops"] for it in verified["damage"]], verified["unidentified"]) == (1, [[5]], below)
     assert call(["log", "dump", str(data), "--to", "4"]) == 0
