@@ -380,6 +380,7 @@ class CheckpointsAgree(Oracle):
         self._first: dict[int, bytes] = {}  # Op -> identity.
         self._certified: dict[int, CheckpointId] = {}  # Replica -> the newest certificate that it knows.
         self._own: dict[int, CheckpointId] = {}  # Replica -> its own checkpoint as compared last.
+        self._wrong: set[tuple[int, CheckpointId]] = set()  # Made, it may be, of a state that had gone wrong.
         self._holders: dict[CheckpointId, set[int]] = {}  # Checkpoint -> disks that had it as their own.
         self._newest = 0  # Op of the newest certificate.
 
@@ -403,7 +404,11 @@ class CheckpointsAgree(Oracle):
         if certified is not self._certified.get(replica):
             self._certified[replica] = certified
             self._certify(replica, certified)
-        if own is not self._own.get(replica) and not (state.is_untrusted or self.facts.disks[replica].is_flipped):
+        if own is self._own.get(replica):
+            return
+        if self.facts.disks[replica].is_flipped:
+            self._wrong.add((replica, own))  # Its disk names it still when it has loaded a state of before.
+        elif not state.is_untrusted and (replica, own) not in self._wrong:
             self._own[replica] = own
             self._compare(replica, own)
 
