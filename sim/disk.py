@@ -158,6 +158,14 @@ class FakeDisk:
             for write in file.at_stake:
                 yield write.data
 
+    def is_at_stake(self, file: str, offset: int, size: int) -> bool:
+        """Whether a power cut now may change anything in a place."""
+        end = offset + size
+        return any(
+            write.offset < end and offset < write.end and write.before != write.data
+            for write in self._files[file].at_stake
+        )
+
     def has(self, data: bytes) -> bool:
         """Whether these bytes stand anywhere, in one piece."""
         return any(data in file.data for file in self._files.values())

@@ -14,6 +14,7 @@ from sim.choices import Choices, latency_of
 from sim.disk import FakeDisk, file_of
 from sim.network import Network
 from sim.oracles.facts import violate
+from sim.oracles.tearing import demand_intact
 from sim.oracles.watch import Watch
 from sim.scheduler import Scheduler
 from sim.shape import Shape
@@ -21,7 +22,9 @@ from trio_pb.core.durable import Scan
 from trio_pb.core.ports import Scrubbed, Start, SuperblockDone, WalDone
 from trio_pb.errors import DataDirectoryError, DiskFullError, StorageError
 from trio_pb.storage.disk import Flush, Job, Read, Write, run
+from trio_pb.storage.proofs import PROOFS_FILE
 from trio_pb.storage.store import Store
+from trio_pb.storage.superblock import SUPERBLOCK_FILE
 from trio_pb.storage.work import Completion, Work
 
 __all__ = ["ReplicaDisk", "World"]
@@ -137,6 +140,8 @@ class ReplicaDisk(ABC):
                 return
             full = None
             disk.begin(step)
+            if type(step) is Flush and (step.file == PROOFS_FILE or step.file == SUPERBLOCK_FILE):
+                demand_intact(disk, step.file, self._watch.facts.disks[self.number])
             if self.crash_after_steps is not None:
                 if self.crash_after_steps == 0:
                     self.crash(power=self._crash_power)

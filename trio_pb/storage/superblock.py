@@ -79,10 +79,14 @@ class SuperblockFile:
         """Make the image that was read the only one on disk; before any other write of any file (T-35)."""
         chosen = self._copy
         assert chosen is not None, "read comes first"
-        # Copies that differ go first, while the two that carry the image stay as they are. Then all are
-        # written as if new: after a failed flush, what we just read may never have reached the device.
+        # Copies that differ go first, while the two that carry the image stay as they are: it is durable, or none of
+        # the others would have been touched. If these are a pair still, it may be in the cache only, and a power cut
+        # must find theirs: then ours go first. After that all are written as if new: after a failed flush, what we
+        # just read may never have reached the device.
+        others = [copy for copy in self._found if copy != chosen]
+        is_pair = len(others) == COPIES // 2 and choose(others) is not None
         for index, copy in enumerate(self._found):
-            if copy != chosen:
+            if (copy == chosen) == is_pair:
                 yield self._write_copy(index, chosen, is_whole=True)
         yield Flush(SUPERBLOCK_FILE)
         yield from self._write_phases(chosen, is_whole=True)
