@@ -13,11 +13,11 @@ from sim.choices import Choices
 from sim.client import SimClient
 from sim.disk import FakeDisk
 from sim.network import CLIENT_NODES, Payload
-from sim.oracles import invariants, promises, read_promises, votes
+from sim.oracles import client_promises, invariants, promises, read_promises, votes
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
 from sim.oracles.sane_time import SaneTime
-from sim.oracles.stability import HeardIsNotSilent, Stable
+from sim.oracles.stability import HeardIsNotSilent, LeadsWithALiveDisk, Stable
 from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.traffic import NoCopyStorm
 from sim.oracles.watch import Oracle
@@ -75,7 +75,11 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         votes.ViewsHaveQuorums(facts),
         read_promises.ReadsAreFresh(facts),
         read_promises.ReadsAreConfirmed(facts),
+        client_promises.StrangersAreConfirmed(facts),
+        client_promises.RefusalsAreCertain(facts),
+        client_promises.CheckpointsKeepReplies(facts, shape.limits.session_window),
         HeardIsNotSilent(facts, shape.timeouts),
+        LeadsWithALiveDisk(facts, shape.timeouts),
         NoCopyStorm(facts),
         executed,
     ]

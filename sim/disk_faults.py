@@ -13,6 +13,7 @@ Where a run goes beyond the model (`FaultPlan.is_beyond`) everybody's disk may d
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import attrs
 
@@ -34,6 +35,8 @@ PAGE = 4096  # Writes of the journal begin on these.
 LOG, PACKS = f"{LOG_FOLDER}/", f"{CHECKPOINT_FOLDER}/"
 # Where decay strikes; a place that is named twice is struck twice as often.
 ZONES = (LOG, LOG, LOG, LOG, PACKS, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
+LAST_ZONES = (LOG, PROOFS_FILE, SUPERBLOCK_FILE)
+LAST_WOUNDS_SHARE = 0.75
 # What a sweep must have seen, as counted.
 DISK_FAULTS = (
     *("rot", "unreadable sectors", "misdirected write", "lost write", "short write", "stale reads", "lost file"),
@@ -82,6 +85,9 @@ class Decay:
         facts.is_damaged = True
         facts.may_be_lost |= zone == SUPERBLOCK_FILE or self.is_beyond
         facts.may_forget |= may_forget or self.is_beyond
+
+
+Damage: TypeAlias = Callable[[Decay, str, int], None]  # Takes a file and a sector of it.
 
 
 class DiskFaults:
@@ -134,6 +140,17 @@ class DiskFaults:
             disk.is_full = False
             replica.stalled_until, replica.slowness = 0, 1
 
+    def wound(self) -> None:
+        """Once more something decays, where it may, while all is at rest: only scrubbing can find it (PROTOCOL 7.5).
+
+        What rots amid work is mostly written again before anybody looks, superblock and proofs above all.
+        """
+        for index, decay in enumerate(self.decays):
+            key: Key = ("last wound", index)
+            if decay.replica.is_up and self._choices.flag(key, LAST_WOUNDS_SHARE):
+                zone = LAST_ZONES[self._choices.number((*key, "zone"), 0, len(LAST_ZONES) - 1, 0)]
+                self._strike(key, decay, zone, "rot", _rot)
+
     def _decay(self, replica: SimReplica) -> Decay:
         key: Key = ("decay", replica.number)
         proof_copy = self._choices.number((*key, "proof copy"), 0, proofs.COPIES - 1, 0)
@@ -150,7 +167,7 @@ class DiskFaults:
 
     def _rot(self, index: int) -> None:
         """Neighbouring sectors change by themselves."""
-        self._damage_sectors(("rot", index), "rot", lambda decay, file, sector: decay.disk.rot(file, sector))
+        self._damage_sectors(("rot", index), "rot", _rot)
 
     def _fail_reads(self, index: int) -> None:
         """Neighbouring sectors cannot be read: for a few times, or until they are written again."""
@@ -160,20 +177,26 @@ class DiskFaults:
             key, "unreadable sectors", lambda decay, file, sector: decay.disk.make_unreadable(file, sector, reads)
         )
 
-    def _damage_sectors(self, key: Key, kind: str, damage: Callable[[Decay, str, int], None]) -> None:
+    def _damage_sectors(self, key: Key, kind: str, damage: Damage) -> None:
         if self._is_over():
             return
-        decay, zone, choices = self._victim(key), self._zone(key), self._choices
+        decay = self._victim(key)
+        if self._strike(key, decay, self._zone(key), kind, damage):
+            self._perhaps_restart(decay, key)
+
+    def _strike(self, key: Key, decay: Decay, zone: str, kind: str, damage: Damage) -> bool:
+        """Damage neighbouring sectors of a file of `zone`; return whether it holds anything."""
+        choices = self._choices
         file, sectors = decay.sectors(zone, choices.number((*key, "file"), 0, 255, 0))
         if not sectors:
-            return
+            return False
         first = choices.number((*key, "sector"), 0, 4095, 0) % len(sectors)
         count = (1, 1, 4, 32)[choices.number((*key, "count"), 0, 3, 0)]
         decay.mark(zone)
         self._note(kind)
         for sector in sectors[first : first + count]:
             damage(decay, file, sector)
-        self._perhaps_restart(decay, key)
+        return True
 
     def _perhaps_restart(self, decay: Decay, key: Key) -> None:
         """A restart reads everything: damage that nobody reads is harmless until scrubbing heals it."""
@@ -342,11 +365,13 @@ class DiskFaults:
             replica.disk.is_full = False
 
     def _stall(self, index: int) -> None:
-        """A disk does not answer for a while, or slowly."""
+        """A disk does not answer for a while, or slowly; in half of the cases that of the primary, if there is one."""
         if self._is_over():
             return
         key: Key = ("stall", index)
         replica, now = self._anybody(key), self._cluster.scheduler.now
+        if self._choices.flag((*key, "primary"), 0.5):
+            replica = next((it for it in self._cluster.replicas if it.is_primary), replica)
         duration = self._choices.latency((*key, "long"), 50 * MS, self._cluster.shape.faults.disks.stall_mean)
         if self._choices.flag((*key, "slow"), 0.5):
             self._note("slow disk")
@@ -358,6 +383,10 @@ class DiskFaults:
 
     def _hurry(self, replica: SimReplica) -> None:
         replica.slowness = 1
+
+
+def _rot(decay: Decay, file: str, sector: int) -> None:
+    decay.disk.rot(file, sector)
 
 
 NOWHERE = Place(None, 0)

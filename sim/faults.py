@@ -97,6 +97,10 @@ class FaultInjector:
         self._witnesses.heal()
         self._processes.heal()
 
+    def wound(self) -> None:
+        """After everything healed, and before repair is demanded: what only scrubbing can find."""
+        self._disks.wound()
+
     def _demand_stability(self) -> None:
         """All was well for long: nothing may disturb the view any more but what cuts off its primary (INV-34)."""
         isolated = self.cluster.shape.faults.isolations and self._choices.flag(("isolation", 0), 1.0)

@@ -189,6 +189,7 @@ def _run(cluster: SimCluster) -> None:
     # Who lost its disk for good does not come back: it is to be replaced (PROTOCOL 7.6).
     replicas = [replica for replica in cluster.replicas if not (replica.is_stopped or replica.is_wiped)]
     _demand_progress(cluster, is_done, replicas)
+    injector.wound()
     repaired = Repaired(cluster.facts, replicas)
     cluster.run_until(repaired.is_done, scheduler.now + CONVERGENCE_TICKS * TICK_US)
     repaired.demand()

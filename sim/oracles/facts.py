@@ -71,6 +71,11 @@ class DiskFacts:
         """The op up to which this disk binds its replica to what it acknowledged (R-PROOF, 6.5)."""
         return watermark_of(self.proof, self.superblock)
 
+    @property
+    def oldest_append(self) -> int | None:
+        """The number of the oldest append that was handed to storage and is not durable."""
+        return self._appends[0].sequence if self._appends else None
+
     def misremembers(self, found: Superblock, scan: Scan) -> bool:
         """Whether what opening the disk finds is older than what it made durable, and gives no reason to doubt it."""
         promised, proof = self.superblock, scan.proof

@@ -14,7 +14,7 @@ from trio_pb.core.messages import ClientMessage, CommitOk, PrepareOk, Read, Repl
 from trio_pb.core.ports import Send, Start
 from trio_pb.core.state import primary_of
 
-__all__ = ["ReadsAreConfirmed", "ReadsAreFresh"]
+__all__ = ["ReadsAreConfirmed", "ReadsAreFresh", "Voices"]
 
 
 @attrs.frozen
@@ -69,15 +69,12 @@ class ReadsAreFresh(_JudgesReads):
             )
 
 
-class ReadsAreConfirmed(_JudgesReads):
-    """INV-23: since the question came, a read quorum acknowledged or answered heartbeats in one view (10.1 (c)).
-
-    Its primary needs no voice of its own. What they sent may not have arrived: this demands less than the rule.
-    """
+class Voices(Oracle):
+    """Who has spoken in which view, and when: acknowledgements and answers to heartbeats, as they leave."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
-        self._said = 0  # Acknowledgements and answers so far: the time here.
+        self.said = 0  # So far: the time here.
         self._spoke: dict[int, dict[int, int]] = {}  # View -> replica -> when it last said something in it.
 
     def on_prepare_ok(self, replica: int, send: Send, _: PrepareOk) -> None:
@@ -88,21 +85,32 @@ class ReadsAreConfirmed(_JudgesReads):
         """The same."""
         self._speak(replica, send.envelope.view)
 
+    def has_quorum_since(self, moment: int) -> bool:
+        """Whether a read quorum, its primary counted without a voice, spoke in one view since then."""
+        # Where every view change needs the primary itself it may say so alone.
+        return self.facts.quorums.read <= 1 or any(self._is_quorum(view, moment) for view in reversed(self._spoke))
+
+    def _speak(self, replica: int, view: int) -> None:
+        self.said += 1
+        self._spoke.setdefault(view, {})[replica] = self.said
+
+    def _is_quorum(self, view: int, moment: int) -> bool:
+        others = [when > moment for replica, when in self._spoke[view].items() if replica != primary_of(view)]
+        return 1 + sum(others) >= self.facts.quorums.read
+
+
+class ReadsAreConfirmed(Voices, _JudgesReads):
+    """INV-23: since the question came, a read quorum acknowledged or answered heartbeats in one view (10.1 (c)).
+
+    Its primary needs no voice of its own. What they sent may not have arrived: this demands less than the rule.
+    """
+
     def _moment(self) -> int:
-        return self._said
+        return self.said
 
     def _judge(self, replica: int, answer: Reply, moment: int) -> None:
-        # Where every view change needs the primary itself it may say so alone.
-        if self.facts.quorums.read > 1 and not any(self._is_confirmed(view, moment) for view in reversed(self._spoke)):
+        if not self.has_quorum_since(moment):
             violate(
                 "INV-23",
                 f"R{replica} answers a read from op {answer.op}, and no read quorum spoke in one view since it came",
             )
-
-    def _speak(self, replica: int, view: int) -> None:
-        self._said += 1
-        self._spoke.setdefault(view, {})[replica] = self._said
-
-    def _is_confirmed(self, view: int, moment: int) -> bool:
-        others = [when > moment for replica, when in self._spoke[view].items() if replica != primary_of(view)]
-        return 1 + sum(others) >= self.facts.quorums.read

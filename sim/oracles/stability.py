@@ -5,11 +5,11 @@ from __future__ import annotations
 from sim.oracles.facts import Facts, violate
 from sim.oracles.watch import Oracle
 from trio_pb.core.config import Timeouts
-from trio_pb.core.messages import CommitOk, StartViewChange, ViewChangeReason
+from trio_pb.core.messages import Commit, CommitOk, StartViewChange, ViewChangeReason
 from trio_pb.core.ports import Send, Start
 from trio_pb.core.state import State
 
-__all__ = ["HeardIsNotSilent", "Stable"]
+__all__ = ["HeardIsNotSilent", "LeadsWithALiveDisk", "Stable"]
 
 
 class Stable(Oracle):
@@ -72,3 +72,40 @@ class HeardIsNotSilent(Oracle):
         waited = self._ticks[replica] - tick
         if view == send.envelope.view and waited < self._patience_ticks:
             violate("INV-34", f"R{replica} calls the primary of view {view} silent, heard {waited} ticks ago")
+
+
+class LeadsWithALiveDisk(Oracle):
+    """T-26: a primary whose journal does not get on stops its heartbeats (T_DISK, 6.1)."""
+
+    def __init__(self, facts: Facts, timeouts: Timeouts) -> None:
+        super().__init__(facts)
+        self._patience_ticks = timeouts.disk_ticks + timeouts.ping_ticks
+        # It may have slept: what it says as it wakes up it says before it has looked.
+        self._look_ticks = 2 * timeouts.ping_ticks
+        self._ticks: dict[int, int] = {}  # Replica -> what time it is there.
+        self._waits: dict[int, tuple[int, int]] = {}  # Replica -> its oldest append under way, and since when.
+        self._late: dict[int, int] = {}  # Replica -> its first heartbeat with an append that is late.
+
+    def on_start(self, replica: int, _: Start) -> None:
+        """A new process waits for nothing."""
+        self._waits.pop(replica, None)
+        self._late.pop(replica, None)
+
+    def on_step(self, replica: int, state: State) -> None:
+        """Look at its clock."""
+        self._ticks[replica] = state.now_tick
+
+    def on_commit_message(self, replica: int, _: Send, __: Commit) -> None:
+        """It leads: does its disk get on?"""
+        oldest = self.facts.disks[replica].oldest_append
+        now = self._ticks[replica]
+        known, since = self._waits.get(replica, (None, now))
+        if oldest is None or oldest != known:
+            self._late.pop(replica, None)
+            if oldest is not None:
+                self._waits[replica] = oldest, now
+            return
+        if now - since < self._patience_ticks:
+            return
+        if now - self._late.setdefault(replica, now) >= self._look_ticks:
+            violate("dead disk", f"R{replica} leads on; its disk has not finished an append for {now - since} ticks")
