@@ -162,7 +162,7 @@ class FakeDisk:
         """Whether a power cut now may change anything in a place."""
         end = offset + size
         return any(
-            write.offset < end and offset < write.end and write.before != write.data
+            write.offset < end and offset < write.end and bytes(write.before) != write.data
             for write in self._files[file].at_stake
         )
 

@@ -56,6 +56,11 @@ SWARM: dict[str, tuple[int, ...]] = {
     "wish-stands": (5, 6, 7, 8),
     "whatever-is-found-counts": (0, 18, 23),
     "full-for-ever": (5, 49),
+    "superblock-all-at-once": (1,),
+    "slot-by-number": (1,),
+    "leave-the-superblock": (1,),
+    "refuse-what-is-ordered": (1,),
+    "checkpoint-without-replies": (1,),
 }
 # these where primaries are led into ambushes, which one seed of the swarm in five is about.
 AMBUSHED: dict[str, tuple[int, ...]] = {
