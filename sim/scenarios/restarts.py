@@ -110,21 +110,26 @@ def five_replicas_lose_two(c: NarratedCluster) -> None:
     c.expect_same_state()
 
 
+def _let_lead_upgraded(c: NarratedCluster, *names: str, least: int) -> None:
+    """Give some of the replicas a program of release 2, and let one of them lead."""
+    with c.quietly():
+        for name in names:
+            c.crash(name)
+            c.upgrade(name, 2, least=least)
+            c.restart(name)
+            c.expect_same_state()
+    if c.await_primary() not in names:
+        c.transfer()
+        c.await_primary(*names)
+
+
 @scenario()
 def later_release_next_to_an_earlier_one(c: NarratedCluster) -> None:
     """A later release leads earlier ones and orders what they know; one that speaks no earlier one refuses the log."""
     a, b, other = c.names
     c.order("laptop-1").expect_reply()
     c.tell(f"{a} and {b} are started anew, with a later release that still knows this one")
-    with c.quietly():
-        for name in (a, b):
-            c.crash(name)
-            c.upgrade(name, 2, least=1)
-            c.restart(name)
-            c.expect_same_state()
-    if c.await_primary() == other:
-        c.transfer()
-        c.await_primary(a, b)
+    _let_lead_upgraded(c, a, b, least=1)
     c.order("laptop-2").expect_reply()
     c.expect_same_state()
     c.crash(other)
@@ -143,15 +148,7 @@ def earlier_release_in_a_log_of_a_later_one(c: NarratedCluster) -> None:
     """Two of three begin a log of a later release: the third stops and says so, and upgraded it is back."""
     a, b, other = c.names
     c.tell(f"{a} and {b} are started anew, with a later release that knows no other")
-    with c.quietly():
-        for name in (a, b):
-            c.crash(name)
-            c.upgrade(name, 2, least=2)
-            c.restart(name)
-            c.expect_same_state()
-    if c.await_primary() == other:
-        c.transfer()
-        c.await_primary(a, b)
+    _let_lead_upgraded(c, a, b, least=2)
     c.order("laptop-1").expect_reply()
     c.wait_until(lambda: c.is_stopped(other), f"{other} has stopped: it does not know release 2")
     c.expect(c.count("fatal upgrade_needed") == 1, "its message says what to start")
