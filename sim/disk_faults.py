@@ -35,7 +35,7 @@ PAGE = 4096  # Writes of the journal begin on these.
 LOG, PACKS = f"{LOG_FOLDER}/", f"{CHECKPOINT_FOLDER}/"
 # Where decay strikes; a place that is named twice is struck twice as often.
 ZONES = (LOG, LOG, LOG, LOG, PACKS, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
-LAST_ZONES = (LOG, PROOFS_FILE, SUPERBLOCK_FILE)
+LAST_ZONES = (LOG, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
 LAST_WOUNDS_SHARE = 0.75
 # What a sweep must have seen, as counted.
 DISK_FAULTS = (

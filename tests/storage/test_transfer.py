@@ -118,6 +118,20 @@ def test_scrubbing_takes_no_transfer_under_way_for_damage(is_certified_first: bo
     assert scrub(host) == {source.target.digest, *(chunk.digest for chunk in missing)}
 
 
+def test_copied_state_is_scrubbed_before_anything_is_freed() -> None:
+    """Nothing can be freed before the second certificate: the first state may rot long before that."""
+    source = Source()
+    host = Host(formatted())
+    missing = missing_at(host, source)
+    put_chunks(host, source, missing)
+    host.install(source.target)
+    host.adopt(source.target)
+    host.put(SuperblockWrite(64, image(64, source.target)))
+    assert scrub(host) == set()
+    host.disk.lose_files(CHECKPOINT_FOLDER)
+    assert source.target.digest in scrub(host)
+
+
 def test_chunks_that_are_here_already_count() -> None:
     """A replica that lags has most of the state: only what differs is missing."""
     source = Source()

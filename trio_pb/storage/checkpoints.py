@@ -363,6 +363,8 @@ class Checkpoints:
         self._own = checkpoint
         self._partial.discard(checkpoint)
         self._seen.add(checkpoint)
+        if checkpoint.op and checkpoint not in self._kept:
+            self._kept = (*self._kept, checkpoint)  # A copied one, which no Collect has named yet, can rot as well.
 
     def kept_manifests(self) -> Job[dict[CheckpointId, Manifest | None]]:
         """Return those of the checkpoints that are kept and were ever here; None: it cannot be read any more."""
