@@ -198,5 +198,5 @@ def test_loss_would_pass_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     def believe(_: ViewChange, __: m.StartView) -> None: ...
 
     monkeypatch.setattr(ViewChange, "_demand_committed", believe)
-    reports = [run_seed(seed, Swarm("beyond")) for seed in (31, 128, 161, 372)]
-    assert sum(report.counts["fatal contradiction"] for report in reports) < 4
+    reports = [run_seed(seed, Swarm("beyond")) for seed in (215, 226)]  # With it both stop with a contradiction.
+    assert sum(report.counts["fatal contradiction"] for report in reports) < 2
