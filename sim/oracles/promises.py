@@ -233,7 +233,9 @@ class WatermarkStays(Oracle):
         if disk.may_forget and disk.proof is None and is_copy:
             return  # An amnesiac that copies a state: no log binds it before it has asked for one (7.3).
         bound = watermark_of(disk.proof, before)
-        if after.log_view == before.log_view and disk.watermark < bound:
+        # A copied state whose log is another one voids the proofs so far, within a view: of that `kept_of` judges.
+        is_same_log = after.log_view == before.log_view and install.proof_base == before.install.proof_base
+        if is_same_log and disk.watermark < bound:
             violate(
                 "INV-29", f"R{replica}: its watermark falls from {bound} to {disk.watermark}, and no log was installed"
             )
