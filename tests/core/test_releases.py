@@ -58,6 +58,20 @@ def test_what_a_program_no_longer_speaks() -> None:
     assert "op 1 is of release 1, and this program knows none below 2" in fatal.text
 
 
+def test_nothing_is_ordered_on_top_of_a_later_release() -> None:
+    """T-32: who wins a view with a log that it cannot execute adds nothing to it, before it stops for that."""
+    log = chain(2, release=2)
+    b = Bench(disk_of(1, view=1025, log_view=1024, log=log))
+    b.tick()
+    b.hear_statement(0, statement(log, log_view=1024))
+    assert b.leads()
+    b.tell(0, 2)
+    b.request(0, code=CODE_REGISTER)
+    assert not b.sent(PrepareMessage)
+    b.ack(0)
+    assert [fatal.code for fatal in b.given(Fatal)] == ["upgrade_needed"]
+
+
 def test_ops_have_the_release_of_the_log() -> None:
     """T-32: a later program that leads orders what the others know."""
     log = chain(2)

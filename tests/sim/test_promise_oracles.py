@@ -258,6 +258,16 @@ def test_inv_29_an_older_checkpoint_binds_to_less() -> None:
         w.watch.image_done(2, 2)
 
 
+def test_inv_29_a_copied_state_may_void_a_lost_log() -> None:
+    """What hung from an entry that lost binds nobody, though no view began (8.2): the proofs so far are void then."""
+    w = World(promises.WatermarkStays)
+    w.make_durable(2, ONE)
+    copied = Install(base=OTHER_ONE.id, ack_floor=0, proof_base=9 << 32)
+    w.watch.image(2, SuperblockWrite(1, attrs.evolve(image(2, install=copied), anchor=OTHER_ONE.id)))
+    w.watch.image_done(2, 1)
+    assert w.facts.disks[2].watermark == 0
+
+
 def test_inv_26_an_amnesiac_offers_its_log() -> None:
     """A boot that finds no proof although something was acknowledged must install a log before it offers one."""
     w = World(votes.AmnesiacsDoNotVote)

@@ -113,8 +113,8 @@ class Normal:
 
     def _has_room(self) -> bool:
         state, limits = self.state, self.state.limits
-        if not self._release_of_log():
-            return False  # Its first op is on its way into memory.
+        if not state.options.release_min <= self._release_of_log() <= state.options.release:
+            return False  # Its first op is on its way into memory, or will stop us when it is executed (T-32).
         in_flight = state.log.head - state.commit_max
         if in_flight >= limits.pipeline_max:
             reach(Mark.PIPELINE_FULL)

@@ -284,8 +284,10 @@ class Repair:
     def lose(self, id_: PrepareId) -> None:
         """A record that we thought we hold is missing or damaged: a fault, to be repaired (PROTOCOL 7.5)."""
         state = self.state
+        # A view that is being installed has a log of its own; either may have the body in memory.
+        bodies = (log.body(id_.op) for log in self.logs())
+        body = next((it for it in bodies if it is not None and it.checksum == id_.checksum), None)
         is_lost = False
-        rewritten: Prepare | None = None  # It was still in memory.
         for log in self.logs():
             if log.checksum(id_.op) != id_.checksum or log.hold(id_.op) not in (Hold.FOUND, Hold.DURABLE):
                 continue
@@ -294,19 +296,16 @@ class Repair:
                 reach(Mark.BASE_RAISED)
                 log.free(id_.op)  # No replay of ours needs it, nor what stands below (PROTOCOL 8.1).
                 continue
-            body = log.body(id_.op)
             log.lose(id_.op)
+            is_lost = True
             reach(Mark.RECORD_LOST)
             state.trace("record_lost", op=id_.op)
-            if body is None:
-                is_lost = True
-            else:
+            if body is not None:
                 log.fill(body)
-                rewritten = body
-        if rewritten is not None:
+        if is_lost and body is not None:
             reach(Mark.RECORD_REWRITTEN)
-            self._persistence.append(rewritten)
-        if is_lost and len(state.configuration.voters) == 1 and id_.op <= state.acked:
+            self._persistence.append(body)
+        elif is_lost and len(state.configuration.voters) == 1 and id_.op <= state.acked:
             text = f"the record of op {id_.op} is unreadable and there is no other replica: restore from a backup"
             self.state.fatal("unrecoverable", text)
 
