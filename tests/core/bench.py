@@ -29,6 +29,7 @@ from tests.core.disk_image import (
     register_order,
     state_at,
 )
+from tests.core.send_check import check_send
 from tests.core.statements import envelope, statement
 from trio_pb.core.config import Limits, Options, Timeouts
 from trio_pb.core.messages import (
@@ -284,7 +285,7 @@ class Bench:
         answers: list[Input] = []
         for output in given:
             if isinstance(output, Send):
-                self._check_send(output)
+                check_send(output, self.disk)
             elif isinstance(output, Apply) and not self.late_results:
                 answers.append(Applied(output.op, tuple(echo(item.body) for item in output.items)))
             elif isinstance(output, Query):
@@ -294,26 +295,6 @@ class Bench:
             elif isinstance(output, Written):
                 self.pending.append(output)
         return answers
-
-    def _check_send(self, send: Send) -> None:
-        """R-ENV, R-OUT2 (INV-4, INV-31): nothing leaves that claims more than the disk holds."""
-        durable, requires = self.disk.superblock, send.requires
-        assert send.envelope.view <= durable.view, f"{send} claims a view that is not durable"
-        assert requires.view <= durable.view
-        assert requires.log_view <= durable.log_view
-        assert durable.boot == send.envelope.boot, f"{send} leaves before its boot is durable"
-        proof = self.disk.proof
-        is_ours = proof is not None and (proof.log_view, proof.sequence > durable.install.proof_base) == (
-            durable.log_view,
-            True,
-        )
-        proven = proof.acked if proof is not None and is_ours else 0
-        copied = durable.anchor.op if durable.anchor is not None else 0  # A checkpoint needs no records (INV-11).
-        floor = max(proven, durable.install.ack_floor, copied)
-        assert requires.acked <= floor, f"{send} acknowledges what is not proven"
-        if requires.acked:
-            held = {id_.op for id_ in self.disk.records}
-            assert held >= set(range(copied + 1, requires.acked + 1)), f"{send} acknowledges what is not on disk"
 
     def complete(self, kind: type[Written] | None = None, count: int = 1 << 30) -> list[Output]:
         """Let the oldest `count` pending disk jobs (of one kind) come to their end, each in a step of its own."""
