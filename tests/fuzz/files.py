@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import attrs
 
@@ -18,6 +19,7 @@ from sim.exhaust.world import Size
 from sim.linearizability.history import HistoryError, read_history, write_history
 from sim.linearizability.models import MODELS
 from tests.fuzz.harness import Harness
+from tests.fuzz.sequence import rearrange
 from trio_pb.app.orders import PlaceOrder, encode_place
 from trio_pb.cli.config_file import read_config
 from trio_pb.cli.order_lines import LINE_SIZE_MAX, LineError, LineReader, Progress, idempotency_key
@@ -26,6 +28,7 @@ from trio_pb.errors import ConfigError
 
 __all__ = ["HARNESSES"]
 
+T = TypeVar("T")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -41,10 +44,15 @@ def as_file(data: bytes) -> Path:
     return path
 
 
-def names_file(error: Exception, path: Path) -> None:
-    """Whoever reads the error knows where to look, and can have it printed."""
-    assert str(path) in str(error), f"an error that names no file: {error}"
-    str(error).encode()
+def taken(read: Callable[[Path], T], path: Path) -> T | None:
+    """What `read` makes of the file; None when it refused, in words that can be printed and say where to look."""
+    try:
+        return read(path)
+    except (ConfigError, HistoryError) as error:
+        said = str(error)
+    said.encode()
+    assert str(path) in said, f"an error that names no file: {said}"
+    return None
 
 
 # --- Configuration --------------------------------------------------------------------------------
@@ -53,10 +61,8 @@ def names_file(error: Exception, path: Path) -> None:
 def check_config(data: bytes) -> None:
     """Whatever a file says, the error names the file; what was taken are addresses and replica numbers."""
     path = as_file(data)
-    try:
-        config = read_config(path)
-    except ConfigError as error:
-        names_file(error, path)
+    config = taken(read_config, path)
+    if config is None:
         return
     addresses = [config.listen, config.advertise, *(config.peers or {}).values()]
     for address in addresses:
@@ -87,10 +93,8 @@ def check_choices(data: bytes) -> None:
     if b"experiment: machine" in data or b"experiment:machine" in data:
         return  # Names a module to import: whoever replays it trusts it like a program.
     path = as_file(data)
-    try:
-        found = recording.read(path)
-    except ConfigError as error:
-        names_file(error, path)
+    found = taken(recording.read, path)
+    if found is None:
         return
     text = found.text()
     assert recording.parse(text, "") == found
@@ -121,10 +125,8 @@ def check_history(data: bytes) -> None:
     names = sorted(MODELS)
     model = MODELS[names[data[0] % len(names)]]()
     path = as_file(data[1:])
-    try:
-        calls = read_history(path, model)
-    except HistoryError as error:
-        names_file(error, path)
+    calls = taken(lambda it: read_history(it, model), path)
+    if calls is None:
         return
     for call in calls:
         model.describe(call.input, call.output)
@@ -160,10 +162,8 @@ def history_seeds() -> Iterator[bytes]:
 def check_world(data: bytes) -> None:
     """A trace that was read is written as lines that read the same."""
     path = as_file(data)
-    try:
-        found = read_trace(path)
-    except ConfigError as error:
-        names_file(error, path)
+    found = taken(read_trace, path)
+    if found is None:
         return
     found.write(path)
     again = read_trace(path)
@@ -224,12 +224,8 @@ def change_line(data: bytes, random: Random) -> bytes:
         return data
     at = random.randrange(len(lines))
     match random.randrange(5):
-        case 0:
-            del lines[at]
-        case 1:
-            lines.insert(random.randrange(len(lines) + 1), lines[at])
-        case 2:
-            lines.insert(random.randrange(len(lines)), lines.pop(at))
+        case 0 | 1 | 2:
+            rearrange(lines, random)
         case 3:
             lines[at] = lines[at].rstrip(b"\n")
         case _:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from random import Random
 
+from tests.fuzz.sequence import rearrange
 from tests.fuzz.tree import change_tree
 from trio_pb.core.prepare import checksum_of
 from trio_pb.storage.page import DATA_FORMAT, PAGE_HEAD_SIZE, padded, seal_page
@@ -74,18 +75,13 @@ def change_pages(data: bytes, random: Random, *magics: bytes) -> bytes:
     cut = pieces(data, *magics)
     if not cut:
         return data
-    at = random.randrange(len(cut))
-    match random.randrange(4):
-        case 0:
-            del cut[at]
-        case 1:
-            cut.insert(random.randrange(len(cut) + 1), cut[at])
-        case 2:
-            cut.insert(random.randrange(len(cut)), cut.pop(at))
-        case _:
-            piece = bytearray(cut[at])
-            piece[random.randrange(len(piece))] ^= 1 << random.randrange(8)
-            cut[at] = bytes(piece)
+    if random.randrange(4):
+        rearrange(cut, random)
+    else:
+        at = random.randrange(len(cut))
+        piece = bytearray(cut[at])
+        piece[random.randrange(len(piece))] ^= 1 << random.randrange(8)
+        cut[at] = bytes(piece)
     return b"".join(cut)
 
 
