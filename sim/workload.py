@@ -18,6 +18,8 @@ from trio_pb.core.client_ports import Failure, Success
 
 __all__ = ["History", "Operation", "Workload"]
 
+PATIENCE_MS = 600_000
+
 
 @attrs.define(eq=False)
 class Operation:
@@ -32,7 +34,7 @@ class Operation:
     here: bool = False  # A read that any replica may answer.
     cursor: bytes = b""
     scan: int | None = None  # Token of a scan's first page.
-    deadline_ms: int = 600_000
+    deadline_ms: int = PATIENCE_MS
     begun: int = 0  # Virtual microseconds.
     ended: int | None = None
     floor: int = 0  # The highest op that anyone had heard of when it began.
@@ -127,6 +129,7 @@ class Workload:
     ) -> None:
         self.client = client
         self.plan = plan
+        self._deadline_ms = plan.deadline_ms
         self.remaining = choices.at_most(("operations", index), plan.operations)
         self._index = index
         self._choices = choices
@@ -144,7 +147,8 @@ class Workload:
         return self.remaining == 0 and not self.client.pending
 
     def more(self, count: int) -> None:
-        """Ask for so much more, one after the other, soon."""
+        """Ask for so much more, soon, and with all the time in the world: what is due is an answer, not a fast one."""
+        self._deadline_ms = PATIENCE_MS
         self.remaining += count
         for lane in range(count):
             self._scheduler.after(1000 + lane, self._next)
@@ -205,6 +209,6 @@ class Workload:
                 is_read=asked.is_read,
                 customer=asked.customer,
                 here=asked.here,
-                deadline_ms=self.plan.deadline_ms,
+                deadline_ms=self._deadline_ms,
             )
         )

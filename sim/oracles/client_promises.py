@@ -8,7 +8,15 @@ from __future__ import annotations
 from sim.oracles.facts import Facts, violate
 from sim.oracles.read_promises import Voices
 from sim.oracles.watch import Oracle
-from trio_pb.core.messages import ClientMessage, PrepareMessage, Reject, RejectCode, Request, ServerMessage
+from trio_pb.core.messages import (
+    CODE_REGISTER,
+    ClientMessage,
+    PrepareMessage,
+    Reject,
+    RejectCode,
+    Request,
+    ServerMessage,
+)
 from trio_pb.core.ports import Send, Start
 from trio_pb.core.prepare import Prepare, PrepareKind
 
@@ -39,12 +47,23 @@ class StrangersAreConfirmed(Voices):
         """Judge."""
         if type(message) is not Reject or message.code is not RejectCode.NO_SESSION:
             return
-        moment = self._came.get(replica, {}).get((message.client, message.session, message.number))
-        if moment is not None and not self.has_quorum_since(moment):
+        key = message.client, message.session, message.number
+        moment = self._came.get(replica, {}).get(key)
+        if moment is not None and not self.has_quorum_since(moment) and not self._is_committed(*key):
             violate(
                 "no session",
                 f"R{replica} declares session {message.session} gone, and no read quorum spoke in one view since then",
             )
+
+    def _is_committed(self, client: bytes, session: int, number: int) -> bool:
+        """Whether it was ordered before, perhaps by another primary: then its execution found the session gone."""
+        facts = self.facts
+        return any(
+            (request.client, request.session, request.number) == (client, session, number)
+            for checksum in facts.committed[1:]
+            if (prepare := facts.prepares[checksum]).kind is PrepareKind.BATCH
+            for request in prepare.requests()
+        )
 
 
 class RefusalsAreCertain(Oracle):
@@ -69,12 +88,14 @@ class RefusalsAreCertain(Oracle):
         """One more."""
         if type(message) is Request:
             held = self._open.setdefault(replica, {})
-            key = message.client, message.number
-            held[key] = held.get(key, 0) + 1
+            numbers = {message.number, 0} if message.code == CODE_REGISTER else {message.number}
+            for number in numbers:  # Registrations are ordered as number 0, whatever they say.
+                key = message.client, number
+                held[key] = held.get(key, 0) + 1
 
-    def on_prepare(self, replica: int, _: Send, message: PrepareMessage) -> None:
-        """It is ordered here."""
-        if message.prepare.kind is PrepareKind.BATCH:
+    def on_prepare(self, replica: int, send: Send, message: PrepareMessage) -> None:
+        """It is ordered here; what an older view left over came to somebody else."""
+        if message.prepare.kind is PrepareKind.BATCH and message.prepare.view == send.envelope.view:
             self._unread.setdefault(replica, []).append(message.prepare)
 
     def on_to_client(self, replica: int, message: ServerMessage) -> None:

@@ -115,6 +115,10 @@ class DiskFacts:
             self.superblock = self._images.popleft().image
         return None if self.superblock is before else before
 
+    def is_on_its_way(self, superblock: Superblock) -> bool:
+        """Whether this image was handed to storage and has not been reported durable."""
+        return any(write.image == superblock for write in self._images)
+
     def restarted(self, superblock: Superblock, durable: Scan) -> None:
         """Storage was opened anew; what was in flight has been decided."""
         self._appends.clear()

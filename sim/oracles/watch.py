@@ -117,9 +117,11 @@ class Watch:
     def start(self, replica: int, start: Start, durable: Scan) -> None:
         """A replica opened its storage; `durable` is the part of its scan that a power cut now would leave."""
         disk = self.facts.disks[replica]
-        # What it loaded counts: its own newest may be damaged, and an older one loads instead.
-        if (start.checkpoint.op if start.checkpoint else 0) <= disk.flipped_op:
-            disk.is_flipped = False  # It loaded a state of before.
+        if _is_sound(start, disk.flipped_op):
+            disk.is_flipped = False
+        if disk.is_on_its_way(start.superblock):
+            before, disk.superblock = disk.superblock, start.superblock
+            self._image_durable(replica, before, disk.superblock)  # A crash kept its completion from us.
         self.testimony.hear(replica, start.superblock, start.scan)
         if self.testimony.is_lost:
             self._fall_silent()
@@ -256,3 +258,14 @@ class Watch:
         """The run is over."""
         for hook in self._end:
             hook()
+
+
+def _is_sound(start: Start, flipped_op: int) -> bool:
+    """Whether the state that a boot loaded is right, though its replica's memory went wrong at `flipped_op`.
+
+    What it loaded counts: its own newest may be damaged, and an older one loads instead. A quorum vouches for the
+    certified one.
+    """
+    own, certified = start.superblock.checkpoint, start.superblock.certified
+    loaded = start.checkpoint.op if start.checkpoint is not None else 0
+    return loaded <= flipped_op or (loaded == certified.op and (loaded != own.op or own == certified))

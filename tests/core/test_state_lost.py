@@ -258,3 +258,21 @@ def test_7_1_the_second_choice_survives_another_restart() -> None:
     b = Bench(disk, limits=LIMITS)
     b.restart()
     assert (b.status, b.head) == (Status.AMNESIAC, 16)
+
+
+# --- Before the first certificate -----------------------------------------------------------------------------
+
+
+def test_7_1_a_checkpoint_that_nobody_certified_is_not_missed() -> None:
+    """Nobody has freed anything yet: the log is executed once more, and the promises stay."""
+    disk = disk_of(1, log=LOG[:20], commit=20, checkpoint=16)
+    disk.chunks.clear()
+    b = Bench(disk, limits=LIMITS)
+    assert b.applied == b.acked == 20
+    assert b.is_fit()
+    assert [apply.op for apply in b.given(Apply)] == list(range(1, 21))
+    b.disk.proof = None  # Should it be lost as well, what the checkpoint bound us to binds us still.
+    assert b.disk.superblock.install.ack_floor == 16
+    gone = disk_of(1, log=LOG[:20], commit=20, checkpoint=16, certified=8)
+    gone.chunks.clear()
+    assert not Bench(gone, limits=LIMITS).is_fit()

@@ -47,6 +47,34 @@ def test_no_session_that_nobody_vouched_for() -> None:
     refuse(w, m.RejectCode.NO_SESSION)
 
 
+def test_no_session_by_what_is_committed() -> None:
+    """An earlier primary had ordered it: its execution found the session gone, and that is certain."""
+    w = World(StrangersAreConfirmed)
+    w.watch.from_client(PRIMARY, REQUEST)
+    w.facts.register(ORDERED)
+    w.commit(PRIMARY, ORDERED)
+    refuse(w, m.RejectCode.NO_SESSION)
+
+
+def test_refusal_of_what_an_older_view_left_over() -> None:
+    """Who tells it on has not ordered it, though it came here as well."""
+    w = World(RefusalsAreCertain)
+    w.watch.from_client(PRIMARY, REQUEST)
+    w.send(PRIMARY, prepare_message(ORDERED), view=VIEW + 3)
+    refuse(w, m.RejectCode.NOT_PRIMARY)
+
+
+def test_refusal_of_a_registration_that_says_another_number() -> None:
+    """It was ordered as number 0, answered, and comes once more."""
+    w = World(RefusalsAreCertain)
+    odd = m.Request(CLIENT, 0, 1 << 63, m.CODE_REGISTER, b"")
+    w.watch.from_client(PRIMARY, odd)
+    ordered = prepare_at(2, ONE, requests=[OrderedRequest(CLIENT, 0, 0, m.CODE_REGISTER, b"")])
+    w.send(PRIMARY, prepare_message(ordered))
+    w.watch.from_client(PRIMARY, m.Request(CLIENT, 0, 0, m.CODE_REGISTER, b""))
+    w.watch.to_client(PRIMARY, ToClient(1, m.Reject(CLIENT, 0, 0, m.RejectCode.NOT_PRIMARY, None, "", 0)))
+
+
 def test_refusal_of_what_was_ordered() -> None:
     """Of two transmissions one was ordered: the other may be refused, and no more."""
     w = World(RefusalsAreCertain)

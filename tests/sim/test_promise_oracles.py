@@ -10,6 +10,7 @@ from sim.oracles import promises, votes
 from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.watch import Oracle
 from tests.sim.oracle_world import (
+    CONFIGURATION,
     GENESIS,
     ONE,
     OTHER_ONE,
@@ -26,6 +27,7 @@ from tests.sim.oracle_world import (
 )
 from trio_pb.core import messages as m
 from trio_pb.core.durable import Install, RecordHeader, Scan
+from trio_pb.core.manifest import CoreState
 from trio_pb.core.ports import Requires, Start, SuperblockWrite, ToClient, WalAppend
 from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareId
 
@@ -266,6 +268,44 @@ def test_inv_29_a_copied_state_may_void_a_lost_log() -> None:
     w.watch.image(2, SuperblockWrite(1, attrs.evolve(image(2, install=copied), anchor=OTHER_ONE.id)))
     w.watch.image_done(2, 1)
     assert w.facts.disks[2].watermark == 0
+
+
+def test_inv_13_an_install_that_a_power_cut_kept() -> None:
+    """Its completion never came, and it released what the new log does not have all the same."""
+    w = World(promises.DenialsAreTrue)
+    w.make_durable(2, ONE)
+    w.send(2, prepare_ok(ONE))
+    without = image(2, view=4, log_view=4, install=Install(base=GENESIS.id))
+    w.watch.image(2, SuperblockWrite(1, without))
+    found = Start(without, Scan(records=(), proof=None, has_log=True))
+    w.watch.start(2, found, found.scan)
+    w.send(2, do_view_change(), view=5, op=0)
+
+
+def test_inv_20_a_wrong_state_is_over_when_a_sound_one_loads() -> None:
+    """One of before it went wrong, or the one that a quorum vouches for, but not its own later one."""
+    own, certified, early = m.CheckpointId(16, b"w" * 32), m.CheckpointId(16, b"r" * 32), m.CheckpointId(8, b"r" * 32)
+    for loaded, mine, theirs, is_over in (
+        (16, own, early, False),
+        (8, own, early, True),
+        (16, certified, certified, True),
+        (16, own, certified, False),
+    ):
+        w = World(promises.DenialsAreTrue)
+        disk = w.facts.disks[2]
+        disk.is_flipped, disk.flipped_op = True, 12
+        state = CoreState(
+            op=loaded,
+            checksum=bytes(16),
+            last_timestamp=1,
+            release=1,
+            configuration=CONFIGURATION,
+            probe=bytes(16),
+            sessions=(),
+        )
+        found = Start(attrs.evolve(image(2), checkpoint=mine, certified=theirs), Scan(None, True, ()), state)
+        w.watch.start(2, found, found.scan)
+        assert disk.is_flipped is not is_over
 
 
 def test_inv_26_an_amnesiac_offers_its_log() -> None:

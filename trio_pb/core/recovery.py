@@ -60,8 +60,11 @@ def recover(superblock: Superblock, scan: Scan, checkpoint: CoreState | None) ->
     acked = max(proven, superblock.install.ack_floor)
     records = {(record.op, record.checksum): record for record in scan.records}
     anchor = superblock.anchor or genesis(superblock.cluster).id
-    is_state_lost = checkpoint is None and superblock.checkpoint.op > 0
-    start = anchor if checkpoint is None else checkpoint.id
+    # Before the first certificate the certified checkpoint is the empty state, which always loads: nobody has freed
+    # anything yet, so the log goes on from there.
+    is_state_lost = checkpoint is None and min(superblock.checkpoint.op, superblock.certified.op) > 0
+    without = anchor if is_state_lost else genesis(superblock.cluster).id
+    start = without if checkpoint is None else checkpoint.id
     log = _identify(superblock, proof, records, acked, anchor, start)
     faults, found = _classify(log, records, acked, start.op)
     commit_max, commit_known = _commit_point(

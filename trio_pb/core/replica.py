@@ -26,6 +26,7 @@ from trio_pb.core.execution import Execution
 from trio_pb.core.leadership import Leadership
 from trio_pb.core.marks import Mark, reach
 from trio_pb.core.messages import (
+    GENESIS_CHECKPOINT,
     ChunkPiece,
     Commit,
     CommitOk,
@@ -80,6 +81,7 @@ from trio_pb.core.ports import (
     WalDone,
     WalReadDone,
 )
+from trio_pb.core.prepare import genesis
 from trio_pb.core.quorum import quorums_of
 from trio_pb.core.reads import Reads
 from trio_pb.core.recovery import recover
@@ -364,20 +366,23 @@ class Replica:
         state, superblock, core = self.state, start.superblock, start.checkpoint
         if core is not None:
             self.execution.restore(core)
-            state.checkpoint = superblock.checkpoint
-            if core.op != superblock.checkpoint.op:
-                reach(Mark.CHECKPOINT_FALLBACK)
-                # Our own is damaged, the certified one loads: it is our newest now.
-                state.checkpoint = superblock.certified
-                install = self.persistence.install_above(core.id)
-                self.persistence.change(checkpoint=superblock.certified, anchor=core.id, install=install)
-            return
-        self.execution.start()
+        else:
+            self.execution.start()
         if is_lost:
             reach(Mark.STATE_LOST)
             state.is_state_lost = True
             state.unfit.add("syncing")
             state.trace("state_lost", op=superblock.checkpoint.op)
+            return
+        state.checkpoint = superblock.checkpoint
+        loaded = core.id if core is not None else genesis(state.cluster).id
+        if loaded.op != superblock.checkpoint.op:
+            reach(Mark.CHECKPOINT_FALLBACK)
+            # Our own is damaged; the certified one loads, or there is none and we begin with nothing: our newest now.
+            state.checkpoint = superblock.certified if core is not None else GENESIS_CHECKPOINT
+            install = self.persistence.install_above(loaded)
+            anchor = core.id if core is not None else None
+            self.persistence.change(checkpoint=state.checkpoint, anchor=anchor, install=install)
 
     def _on_peer(self, received: FromPeer) -> None:
         envelope, message = received.envelope, received.message
