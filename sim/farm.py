@@ -1,29 +1,24 @@
-"""Run many seeds over all cores, and add up what they met; a sweep that was cut short goes on where it was."""
+"""Run many seeds, and add up what they met; a sweep that was cut short goes on where it was."""
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 
 import attrs
 
+from sim.crews import ONE_PROCESS, Block, Crew
 from sim.expected import expected_of, is_outside
-from sim.experiment import DEFAULT_EXPERIMENT, Experiment, Swarm, run_seed
+from sim.experiment import DEFAULT_EXPERIMENT, Experiment, Swarm
 from sim.profiles import DEFAULT_PROFILE
 from sim.run import Failure, RunReport
 from trio_pb.core.marks import Mark
 
-__all__ = ["Cause", "SweepReport", "leave_interrupts", "sweep", "uncollected"]
+__all__ = ["Cause", "SweepReport", "sweep"]
 
 BLOCK_SEEDS = 10  # Seeds that a worker takes at once: about a second, so that a bar moves and Ctrl-C loses little.
-SEEDS_PER_COLLECTION = 1  # Sixteen MB a run: more at once would not stay in the cache of a processor.
-
-
 SEEDS_NAMED = 3  # Of each cause.
 
 
@@ -105,50 +100,16 @@ class SweepReport:
         return 60 * self.seeds / self.cpu_seconds if self.cpu_seconds else 0.0
 
 
-def _run_block(block: tuple[Experiment, int, int]) -> tuple[list[RunReport], float]:
-    """Worker: run seeds first..first+count-1."""
-    experiment, first, count = block
-    began = time.process_time()
-    reports: list[RunReport] = []
-    with uncollected():
-        for seed in range(first, first + count):
-            reports.append(run_seed(seed, experiment))
-            if len(reports) % SEEDS_PER_COLLECTION == 0:
-                gc.collect()
-    return reports, time.process_time() - began
-
-
-def leave_interrupts() -> None:
-    """Worker: Ctrl-C is for the process that started us."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def uncollected() -> Generator[None, None, None]:
-    """Leave it to the caller when cycles are collected.
-
-    Those of a run are its whole world, to be collected between runs; what was there before them (modules,
-    mostly) stays, so it need not be walked through each time.
-    """
-    gc.disable()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.enable()
-
-
 def sweep(
     first_seed: int,
     seeds: int,
-    jobs: int = 2,
+    crew: Crew = ONE_PROCESS,
     progress: Callable[[SweepReport], None] | None = None,
     stop_after_failures: int | None = None,
     experiment: Experiment = DEFAULT_EXPERIMENT,
     so_far: SweepReport | None = None,
 ) -> SweepReport:
-    """Run `seeds` seeds from `first_seed` on over `jobs` processes; `progress` is told after each block.
+    """Have `crew` run `seeds` seeds from `first_seed` on; `progress` is told after each block.
 
     With `so_far`, the report of an earlier sweep over the first of them, only the others are run.
     """
@@ -156,28 +117,16 @@ def sweep(
     began = time.monotonic() - total.wall_seconds
     end = first_seed + seeds
     first_seed += total.seeds
-    block_size = max(1, min(BLOCK_SEEDS, seeds // max(1, jobs)))
-    blocks = [(experiment, first, min(block_size, end - first)) for first in range(first_seed, end, block_size)]
-
-    def note(reports: list[RunReport], cpu_seconds: float) -> bool:
-        for report in reports:
-            total.add(report)
-        total.cpu_seconds += cpu_seconds
-        total.wall_seconds = time.monotonic() - began
-        if progress is not None:
-            progress(total)
-        return stop_after_failures is not None and total.failed >= stop_after_failures
-
-    if not blocks:
-        return total
-    if jobs <= 1:
-        for block in blocks:
-            if note(*_run_block(block)):
+    block_size = max(1, min(BLOCK_SEEDS, seeds // crew.size))
+    blocks = [Block(experiment, first, min(block_size, end - first)) for first in range(first_seed, end, block_size)]
+    with closing(crew.run(blocks)) as done:
+        for reports, cpu_seconds in done:
+            for report in reports:
+                total.add(report)
+            total.cpu_seconds += cpu_seconds
+            total.wall_seconds = time.monotonic() - began
+            if progress is not None:
+                progress(total)
+            if stop_after_failures is not None and total.failed >= stop_after_failures:
                 break
-    else:
-        with multiprocessing.get_context("spawn").Pool(jobs, leave_interrupts) as pool:
-            for reports, cpu_seconds in pool.imap(_run_block, blocks):  # In order: reports are reproducible.
-                if note(reports, cpu_seconds):
-                    pool.terminate()
-                    break
     return total

@@ -25,8 +25,8 @@ from typing import TypeAlias
 import attrs
 
 from sim.choices import Choices, Key
+from sim.crews import leave_interrupts, uncollected
 from sim.experiment import Experiment
-from sim.farm import leave_interrupts, uncollected
 from sim.recording import Recording
 from sim.run import Failure
 from trio_pb.errors import ConfigError

@@ -7,6 +7,7 @@ from statistics import median
 
 import attrs
 
+from sim.crews import Processes
 from sim.experiment import DEFAULT_EXPERIMENT, Experiment
 from sim.farm import SweepReport, sweep
 
@@ -80,8 +81,8 @@ def measure(
 
         return tell
 
-    one = sweep(first_seed, seeds, 1, told("one job"), experiment=experiment)
-    two = sweep(first_seed, seeds, 2, told("two jobs"), experiment=experiment)
+    one = sweep(first_seed, seeds, Processes(1), told("one job"), experiment=experiment)
+    two = sweep(first_seed, seeds, Processes(2), told("two jobs"), experiment=experiment)
     commits = sum(one.committed)
     return SpeedFigures(
         first_seed=first_seed,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from sim.code_digest import code_digest
 from sim.experiment import Experiment, slug
 from sim.farm import Cause, SweepReport
 from sim.machines import MachineRuns
@@ -36,7 +36,7 @@ class SweepFile:
             "format": FORMAT,
             "experiment": experiment.name,
             "first_seed": first_seed,
-            "code": _code_digest(),  # Results of other code say nothing about this one.
+            "code": code_digest(),  # Results of other code say nothing about this one.
         }
         self._written = time.monotonic()
 
@@ -100,12 +100,3 @@ def _report(fields: Any, experiment: Experiment) -> SweepReport:
             for signature, cause in fields["causes"].items()
         },
     )
-
-
-def _code_digest() -> int:
-    """A checksum over the source of the two packages."""
-    root = Path(__file__).parent.parent
-    digest = 0
-    for path in sorted(path for package in ("sim", "trio_pb") for path in (root / package).rglob("*.py")):
-        digest = zlib.crc32(path.read_bytes(), zlib.crc32(str(path.relative_to(root)).encode(), digest))
-    return digest

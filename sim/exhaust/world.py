@@ -35,7 +35,7 @@ class Size:
     replicas: int = 3
     requests: int = 2  # Each by a client of its own.
     views: int = 2  # The first included.
-    crashes: int = 1
+    crashes: int = 0
 
 
 State: TypeAlias = "tuple[int, ...]"  # Standing and inbox of each replica in turn, then chronicle and crashes.

@@ -17,8 +17,8 @@ from pathlib import Path
 import attrs
 
 from sim.choices import Choices
+from sim.crews import uncollected
 from sim.experiment import Experiment, Swarm, run_seed
-from sim.farm import uncollected
 from sim.mutants.catalogue import find
 from sim.mutants.mutant import Mutant, planted
 from sim.mutants.without_asserts import without_asserts

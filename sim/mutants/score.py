@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from sim.farm import leave_interrupts
+from sim.crews import leave_interrupts
 from sim.mutants.catalogue import find
 from sim.mutants.hunt import Budget, Find, Verdict, hunt, look
 

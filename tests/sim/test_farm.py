@@ -54,7 +54,7 @@ def _known(report: SweepReport) -> SweepReport:
 
 def test_failures_are_told_by_cause() -> None:
     """One entry for each rule and place, with how many there are and the first of their seeds."""
-    report = sweep(FIRST, 30, jobs=1, experiment=Dice())
+    report = sweep(FIRST, 30, experiment=Dice())
     assert report.failed == 10
     left, right = sorted(report.causes.values(), key=lambda cause: cause.failure.where)
     assert (left.count, left.seeds, left.failure.text) == (5, [105, 111, 117], "seed 105")
@@ -63,13 +63,13 @@ def test_failures_are_told_by_cause() -> None:
 
 def test_sweep_stops_after_so_many_failures() -> None:
     """Between two blocks."""
-    report = sweep(FIRST, 300, jobs=1, experiment=Dice(), stop_after_failures=3)
+    report = sweep(FIRST, 300, experiment=Dice(), stop_after_failures=3)
     assert report.seeds == 10
 
 
 def test_interrupted_sweep_goes_on(tmp_path: Path) -> None:
     """What it had is in a file; the rest gives the same report as a sweep that nobody interrupted."""
-    whole = sweep(FIRST, 120, jobs=1, experiment=Dice())
+    whole = sweep(FIRST, 120, experiment=Dice())
     file = SweepFile(tmp_path, Dice(), FIRST, 120)
     assert file.load() is None
 
@@ -80,16 +80,14 @@ def test_interrupted_sweep_goes_on(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(FIRST, 120, jobs=1, progress=interrupt, experiment=Dice(), so_far=report)
+        sweep(FIRST, 120, progress=interrupt, experiment=Dice(), so_far=report)
     file.save(report)
 
     found = SweepFile(tmp_path, Dice(), FIRST, 120).load()
     assert found is not None
     assert found.seeds == 100
     told: list[int] = []
-    again = sweep(
-        FIRST, 120, jobs=1, progress=lambda so_far: told.append(so_far.seeds), experiment=Dice(), so_far=found
-    )
+    again = sweep(FIRST, 120, progress=lambda so_far: told.append(so_far.seeds), experiment=Dice(), so_far=found)
     assert told == [110, 120]
     assert _known(again) == _known(whole)
     file.remove()
@@ -99,7 +97,7 @@ def test_interrupted_sweep_goes_on(tmp_path: Path) -> None:
 def test_results_of_others_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other seeds, another experiment, other code, half a file: the seeds are run again."""
     file = SweepFile(tmp_path, Dice(), FIRST, 120)
-    file.save(sweep(FIRST, 30, jobs=1, experiment=Dice()))
+    file.save(sweep(FIRST, 30, experiment=Dice()))
     assert file.load() is not None
     assert SweepFile(tmp_path, Dice(), FIRST + 1, 120).load() is None
     assert SweepFile(tmp_path, Swarm(), FIRST, 120).load() is None
@@ -109,7 +107,7 @@ def test_results_of_others_are_not_taken(tmp_path: Path, monkeypatch: pytest.Mon
     file.path.write_text(json.dumps({**json.loads(whole), "causes": 7}))
     assert file.load() is None
     file.path.write_text(whole)
-    monkeypatch.setattr(sweep_file, "_code_digest", lambda: 1)
+    monkeypatch.setattr(sweep_file, "code_digest", lambda: 1)
     assert SweepFile(tmp_path, Dice(), FIRST, 120).load() is None
 
 
@@ -125,7 +123,7 @@ def test_a_sweep_of_somebodys_machine_begins_anew(tmp_path: Path) -> None:
 def test_file_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short sweep leaves none; a long one has something to show even when it is killed."""
     file = SweepFile(tmp_path, Dice(), FIRST, 120)
-    report = sweep(FIRST, 30, jobs=1, experiment=Dice())
+    report = sweep(FIRST, 30, experiment=Dice())
     file.note(report)
     assert not file.path.exists()
     monkeypatch.setattr(sweep_file, "WRITE_EVERY_S", 0.0)

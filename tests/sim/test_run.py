@@ -42,7 +42,7 @@ def test_same_seed_same_run_in_any_process_and_hash_seed() -> None:
 def test_sweep_adds_up_and_names_the_replay_command() -> None:
     """Totals are those of the runs."""
     told: list[int] = []
-    report = sweep(3, 2, jobs=1, progress=lambda total: told.append(total.seeds))
+    report = sweep(3, 2, progress=lambda total: told.append(total.seeds))
     runs = [run_seed(3), run_seed(4)]
     assert report.seeds == told[-1] == 2
     assert report.events == sum(run.events for run in runs)

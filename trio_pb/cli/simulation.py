@@ -8,6 +8,8 @@ from pathlib import Path
 from cyclopts import App
 from rich.progress import Progress, TaskID
 
+from sim.crews import Crew, Processes
+from sim.dask_crew import dask_crew
 from sim.determinism import check_determinism
 from sim.experiment import Experiment, Swarm
 from sim.farm import SweepReport, sweep
@@ -55,6 +57,7 @@ def run(
     scenario: str | None = None,
     protocol: str = PROTOCOLS[0],
     jobs: int | None = None,
+    cluster: str | None = None,
     out: Path = OUT,
     keep_going: Flag = False,
     json: Flag = False,
@@ -87,6 +90,7 @@ def run(
             so many times amid losses, delays and the orders of others.
         protocol: vsr, which is trio-pb's own, or naive: a textbook protocol that makes the scenario's mistake.
         jobs: Processes to run them in. By default one per core.
+        cluster: Run them on the workers of this Dask scheduler instead, tcp://HOST:PORT; needs the extra `farm`.
         out: Folder for recordings of failures, and for what an interrupted sweep has found.
         keep_going: Do not stop, however many seeds fail.
         json: Print one JSON object.
@@ -96,7 +100,8 @@ def run(
     if scenario is not None and (seeds is None or protocol != "naive"):
         if seeds is not None:
             raise ConfigError("--seeds with --scenario: nothing is left to chance in a scenario of trio-pb itself")
-        if (machine, workload, python, profile, first_seed, jobs) != (None, None, None, DEFAULT_PROFILE, 1, None):
+        others = machine, workload, python, profile, first_seed, jobs, cluster
+        if others != (None, None, None, DEFAULT_PROFILE, 1, None, None):
             raise ConfigError(
                 f"--scenario {scenario}: only --protocol and --json go with it; it is one play, always the same"
             )
@@ -105,9 +110,16 @@ def run(
         raise ConfigError("--protocol naive: it needs --scenario NAME (trio-pb sim scenarios lists them), or all")
     seeds = SEEDS if seeds is None else seeds
     check_seeds(seeds, first_seed, jobs)
-    workers = min(jobs or os.cpu_count() or 1, seeds)
+    if cluster is not None and jobs is not None:
+        raise ConfigError("--jobs and --cluster: the workers of the cluster are its jobs; leave one of the two away")
     experiment = _experiment(machine, workload, python, profile, scenario)
-    report = _sweep(experiment, first_seed, seeds, workers, out, None if keep_going else FAILURES_MAX)
+    failures_max = None if keep_going else FAILURES_MAX
+    if cluster is not None:
+        with dask_crew(cluster) as crew:
+            report = _sweep(experiment, first_seed, seeds, crew, out, failures_max)
+    else:
+        crew = Processes(min(jobs or os.cpu_count() or 1, seeds))
+        report = _sweep(experiment, first_seed, seeds, crew, out, failures_max)
     recorded = record_causes(report, out)
     divergence = check_determinism(experiment, python or ()) if isinstance(experiment, MachineRuns) else None
     if json:
@@ -133,7 +145,7 @@ def _experiment(
 
 
 def _sweep(
-    experiment: Experiment, first_seed: int, seeds: int, workers: int, out: Path, failures_max: int | None
+    experiment: Experiment, first_seed: int, seeds: int, crew: Crew, out: Path, failures_max: int | None
 ) -> SweepReport:
     """Run them, or what is left of them, with a bar on a terminal."""
     file = SweepFile(out, experiment, first_seed, seeds)
@@ -149,7 +161,7 @@ def _sweep(
             _show(bar, task, so_far, *before)
 
         try:
-            sweep(first_seed, seeds, workers, note, failures_max, experiment, report)
+            sweep(first_seed, seeds, crew, note, failures_max, experiment, report)
         except KeyboardInterrupt:
             bar.stop()
             if report.seeds:
