@@ -87,7 +87,7 @@ requirements: $(READY)
 	@$(PIP) install pip-tools
 	@for file in requirements requirements-fuzz; do \
 	  CUSTOM_COMPILE_COMMAND='make requirements' $(BIN)/pip-compile --quiet --upgrade --generate-hashes \
-	    --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	    --no-strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	    --output-file $$file.txt $$file.in || exit 1; \
 	done
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -17,7 +13,8 @@ from rich.progress import Progress, TaskID
 from sim.experiment import Swarm
 from sim.profiles import DEFAULT_PROFILE
 from sim.speed import SpeedFigures, goals_of, measure
-from trio_pb import __version__
+from trio_pb.cli.load import load
+from trio_pb.cli.measuring import ended_by_signals, machine_fields, machine_words, rounded
 from trio_pb.cli.output import ExitCode, Flag, errors, new_table, print_json, print_table, progress_bar
 from trio_pb.cli.seeds import check_seeds
 from trio_pb.testbed.bench.figures import StepTimes, StorageFigures, Target, targets_of
@@ -25,7 +22,8 @@ from trio_pb.testbed.bench.storage import Plan, run_storage
 
 __all__ = ["app"]
 
-app = App(name="bench", help="Measure a replica, or the simulation, on this machine.")
+app = App(name="bench", help="Measure a cluster, a replica's storage, or the simulation, on this machine.")
+app.default(load)
 
 CUSTOMERS = 1_000_000
 SEEDS = 200
@@ -84,7 +82,7 @@ def storage(*, customers: int = CUSTOMERS, directory: Path | None = None, json: 
         json: Print one JSON object.
     """
     plan = Plan(customers)
-    with _ended_by_signals(), progress_bar(errors()) as bar:
+    with ended_by_signals(), progress_bar(errors()) as bar:
         screen = _Screen(bar)
         load_before = os.getloadavg()[0]
         found = run_storage(plan, directory, screen.watch)
@@ -123,11 +121,11 @@ def simulation(*, seeds: int = SEEDS, first_seed: int = 1, profile: str = DEFAUL
 
 
 def _speed_fields(profile: str, found: SpeedFigures, load_before: float) -> dict[str, object]:
-    goals = [{**attrs.asdict(goal, value_serializer=_rounded), "reached": goal.reached} for goal in goals_of(found)]
+    goals = [{**attrs.asdict(goal, value_serializer=rounded), "reached": goal.reached} for goal in goals_of(found)]
     return {
-        "machine": _machine_fields(load_before),
+        "machine": machine_fields(load_before),
         "profile": profile,
-        **attrs.asdict(found, value_serializer=_rounded),
+        **attrs.asdict(found, value_serializer=rounded),
         "speedup": round(found.speedup, 4),
         "goals": goals,
     }
@@ -140,7 +138,7 @@ def _print_speed(profile: str, found: SpeedFigures, load_before: float) -> None:
     )
     print(f"{found.cpu_seconds:.1f} s of processor time; {found.one_job_seconds:.1f} s by one job, ", end="")
     print(f"{found.two_jobs_seconds:.1f} s by two")
-    print(_machine_words(load_before))
+    print(machine_words(load_before))
     if found.failed:
         print(f"{found.failed} seeds FAILED: `trio-pb sim run` with the same seeds names them")
     print()
@@ -151,53 +149,17 @@ def _print_speed(profile: str, found: SpeedFigures, load_before: float) -> None:
     print_table(table)
 
 
-@contextmanager
-def _ended_by_signals() -> Generator[None]:
-    """SIGTERM and SIGHUP end a benchmark like Ctrl-C does: its processes and files go first."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number in before:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _machine_fields(load_before: float) -> dict[str, object]:
-    return {
-        "version": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "load_before": round(load_before, 2),
-        "load_after": round(os.getloadavg()[0], 2),
-    }
-
-
-def _machine_words(load_before: float) -> str:
-    machine = _machine_fields(load_before)
-    return (
-        f"{machine['system']}, {machine['cores']} cores, Python {machine['python']}, "
-        f"load {machine['load_before']} before and {machine['load_after']} after"
-    )
-
-
 def _fields(found: StorageFigures, load_before: float) -> dict[str, object]:
-    figures: dict[str, object] = attrs.asdict(found, value_serializer=_rounded)
+    figures: dict[str, object] = attrs.asdict(found, value_serializer=rounded)
     targets = [
-        {**attrs.asdict(target, value_serializer=_rounded), "reached": target.reached} for target in targets_of(found)
+        {**attrs.asdict(target, value_serializer=rounded), "reached": target.reached} for target in targets_of(found)
     ]
-    return {"machine": _machine_fields(load_before), **figures, "targets": targets}
-
-
-def _rounded(_owner: object, _field: object, value: object) -> object:
-    return round(value, 4) if isinstance(value, float) else value
+    return {"machine": machine_fields(load_before), **figures, "targets": targets}
 
 
 def _print(found: StorageFigures, load_before: float) -> None:
     print(f"{found.customers} customers, a checkpoint every {found.interval_ops} ops")
-    print(_machine_words(load_before))
+    print(machine_words(load_before))
     flush = found.flush
     print(f"4 KiB and fdatasync: median {flush.p50_ms:.3f} ms, p99 {flush.p99_ms:.3f} ms of {flush.count}")
     print()

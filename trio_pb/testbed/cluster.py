@@ -268,13 +268,19 @@ class LocalCluster:
 
 @asynccontextmanager
 async def local_cluster(
-    replicas: int = 3, *, name: str = "testbed", flags: Sequence[str] = (), module: str = "trio_pb"
+    replicas: int = 3,
+    *,
+    name: str = "testbed",
+    flags: Sequence[str] = (),
+    module: str = "trio_pb",
+    parent: Path | None = None,
 ) -> AsyncGenerator[LocalCluster, None]:
     """A new cluster of `replicas` processes, all of them up, answering and born.
 
-    However the block ends, no process and no file of the cluster is left.
+    Its directory is made in `parent`, by default where the system has temporary files. However the block ends, no
+    process and no file of the cluster is left.
     """
-    directory = Path(tempfile.mkdtemp(prefix="trio-pb-"))
+    directory = Path(tempfile.mkdtemp(prefix="trio-pb-", dir=parent))
     try:
         cluster = LocalCluster(directory, replicas, name, flags=flags, module=module)
         try:

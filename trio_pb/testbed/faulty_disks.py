@@ -1,9 +1,10 @@
-"""Disks with faults over real files: one that forgets, at a kill, what was not flushed; one that fills up."""
+"""Disks with faults over real files: they forget at a kill what was not flushed, fill up, are slow, or never flush."""
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import cast
 from trio_pb.driver.file_disk import FileDisk
 from trio_pb.storage.disk import Allocate, Flush, ListFiles, Read, Remove, Rename, Step, Write
 
-__all__ = ["FillingDisk", "VolatileDisk", "disk_by_name"]
+__all__ = ["FillingDisk", "SlowDisk", "UnflushedDisk", "VolatileDisk", "disk_by_name"]
 
 
 class VolatileDisk(FileDisk):
@@ -92,10 +93,38 @@ class FillingDisk(FileDisk):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+class UnflushedDisk(FileDisk):
+    """Says of a flush that it is done, and leaves it to the kernel: nothing survives a power cut for certain."""
+
+    def do(self, step: Step) -> object:
+        """Carry out `step`, flushes excepted."""
+        return None if type(step) is Flush else super().do(step)
+
+
+class SlowDisk(FileDisk):
+    """Takes so many seconds longer for each flush."""
+
+    def __init__(self, directory: Path | str, flush_seconds: float) -> None:
+        super().__init__(directory)
+        self._flush_seconds = flush_seconds
+
+    def do(self, step: Step) -> object:
+        """Carry out `step`, flushes late."""
+        if type(step) is Flush:
+            time.sleep(self._flush_seconds)
+        return super().do(step)
+
+
 def disk_by_name(name: str) -> Callable[[Path | str], FileDisk]:
-    """The disk that `volatile` or `full-while:PATH` means."""
-    if name == "volatile":
-        return VolatileDisk
-    kind, _, path = name.partition(":")
-    assert kind == "full-while", f"no disk is called {name!r}"
-    return partial(FillingDisk, is_full=Path(path).exists)
+    """The disk that `volatile`, `unflushed`, `slow:SECONDS` or `full-while:PATH` means."""
+    kind, _, argument = name.partition(":")
+    match kind:
+        case "volatile":
+            return VolatileDisk
+        case "unflushed":
+            return UnflushedDisk
+        case "slow":
+            return partial(SlowDisk, flush_seconds=float(argument))
+        case _:
+            assert kind == "full-while", f"no disk is called {name!r}"
+            return partial(FillingDisk, is_full=Path(argument).exists)
