@@ -20,8 +20,9 @@ from trio_pb.core.state import State
 __all__ = ["without_asserts"]
 
 PACKAGES = ("trio_pb.core.", "trio_pb.storage.", "trio_pb.app.", "trio_pb.codec.")
-# Of a directory that was formatted anew, and so has no vote: that is no impossible state, but a rule (7.6).
-RIGHTFUL_STOPS = frozenset({"identity_refused"})
+# No impossible states, but rules: a directory that was formatted anew has no vote (7.6), and a release that a program
+# does not know is not executed by it (11).
+RIGHTFUL_STOPS = frozenset({"identity_refused", "upgrade_needed"})
 
 
 @contextmanager

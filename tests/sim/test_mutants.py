@@ -18,6 +18,7 @@ from sim.mutants.normal_case import acknowledge_before_durable
 from sim.mutants.score import Score, score
 from sim.mutants.without_asserts import without_asserts
 from sim.workload import History
+from trio_pb.cli.scenarios import play_silently
 from trio_pb.core import normal, replica
 from trio_pb.core.config import Options
 from trio_pb.core.normal import Normal
@@ -129,6 +130,13 @@ def test_a_core_without_asserts_does_not_stop() -> None:
         assert not state.outputs
         state.fatal("identity_refused", "")
         assert state.outputs
+
+
+@pytest.mark.parametrize("name", ["later-release-next-to-an-earlier-one", "earlier-release-in-a-log-of-a-later-one"])
+def test_a_core_without_asserts_does_not_speak_what_it_does_not_know(name: str) -> None:
+    """To stop at an op of an unknown release is a rule, not a check of one."""
+    with without_asserts():
+        assert play_silently(name, "vsr") is None
 
 
 # --- Hunting ---------------------------------------------------------------------------------------------
