@@ -24,6 +24,7 @@ __all__ = ["app"]
 
 app = App(name="bench", help="Measure a cluster, a replica's storage, or the simulation, on this machine.")
 app.default(load)
+app.command("trio_pb.cli.failover:failover", name="failover")
 
 CUSTOMERS = 1_000_000
 SEEDS = 200

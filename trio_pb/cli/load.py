@@ -12,7 +12,7 @@ import attrs
 import trio
 from cyclopts import Parameter
 
-from trio_pb.cli.measuring import ended_by_signals, machine_fields, machine_words, rounded
+from trio_pb.cli.measuring import check_directory, ended_by_signals, machine_fields, machine_words, rounded
 from trio_pb.cli.output import Flag, errors, new_table, print_json, print_table, progress_words
 from trio_pb.errors import ConfigError
 from trio_pb.testbed.cluster import local_cluster
@@ -89,8 +89,7 @@ def load(
         from trio_pb.testbed.load.run import measure_point
     except ImportError as error:
         raise ConfigError(f"{error.name} is not installed; install it with: pip install 'trio-pb[bench]'") from error
-    if directory is not None and not directory.is_dir():
-        raise ConfigError(f"--directory {directory}: there is no such directory")
+    check_directory(directory)
     load_before = os.getloadavg()[0]
     disk = "unflushed" if unsafe_no_fsync else f"slow:{flush_ms / 1e3}" if flush_ms is not None else None
     with ended_by_signals(), progress_words(errors()) as say:

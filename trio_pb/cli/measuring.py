@@ -7,10 +7,22 @@ import platform
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 from trio_pb import __version__
+from trio_pb.errors import ConfigError
 
-__all__ = ["ended_by_signals", "machine_fields", "machine_words", "rounded"]
+__all__ = ["check_directory", "ended_by_signals", "machine_fields", "machine_words", "rounded"]
+
+
+def check_directory(directory: Path | None) -> None:
+    """Refuse to measure where nothing can be.
+
+    Raises:
+        ConfigError: there is no such directory.
+    """
+    if directory is not None and not directory.is_dir():
+        raise ConfigError(f"--directory {directory}: there is no such directory")
 
 
 @contextmanager
