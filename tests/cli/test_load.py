@@ -61,6 +61,16 @@ def test_a_rate_shared_by_processes_and_connections(tmp_path: Path) -> None:
     assert set(point["cpu_ms_per_1000"]) == {"replica 0", "customers 0", "customers 1"}
 
 
+def test_lean_customers(tmp_path: Path) -> None:
+    """More of them on a connection than a session has room for, and all kinds of requests."""
+    words = ("--lean", "--customers", "20", "--connections", "2", "--mix", "place=50,read=40,scan=10")
+    (point,) = _measure(tmp_path, *words)["points"]
+    assert point["lean"]
+    assert set(point["latency_ms"]) == {"place", "read", "scan"}
+    assert sum(latency["count"] for latency in point["latency_ms"].values()) == sum(point["per_column"])
+    assert point["failed"] == {}
+
+
 def test_what_is_told_on_a_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for the machine, one for the load, a table."""
     assert call(["bench", *QUICK, "--directory", str(tmp_path), "--customers", "2", "--unsafe-no-fsync"]) == 0
@@ -78,6 +88,7 @@ def test_what_is_told_on_a_screen(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("--mix place=50", "--mix place=50: the shares are 50 together; they must make 100"),
         ("--mix steal=100", "--mix steal=100: expected shares of a hundred"),
         ("--rate 0", "--rate 0: must be above 0"),
+        ("--rate 5 --lean", "--lean and --rate: lean customers wait for their answers"),
         ("--rate nan", "--rate nan: must be above 0"),
         ("--seconds 0", "--seconds 0: must be above 0"),
         ("--warm-up -1", "--warm-up -1: must be 0 to 600 seconds"),

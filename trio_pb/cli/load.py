@@ -38,6 +38,7 @@ def load(
     processes: int = 1,
     mix: str = "place=100",
     rate: float | None = None,
+    lean: Flag = False,
     seconds: float = 5.0,
     warm_up: float = 1.0,
     runs: int = 3,
@@ -61,6 +62,8 @@ def load(
         mix: Of a hundred requests so many are place, read and scan, as in place=80,read=15,scan=5.
         rate: Requests a second in all, whatever the answers do; latency then counts from when each was due. By
             default each customer asks again when he has his answer.
+        lean: Let the customers use plain sockets in place of the client that ships, which takes as much of a
+            processor as a replica does; to compare with systems whose load comes from a compiled program.
         seconds: How long each run is measured.
         warm_up: Seconds of load before that.
         runs: How many for each number of customers.
@@ -78,6 +81,7 @@ def load(
             processes=processes,
             mix=Mix.parse(mix),
             rate=rate,
+            is_lean=lean,
             warm_up_seconds=warm_up,
             seconds=seconds,
         )
@@ -159,6 +163,7 @@ def _run_fields(run: Measured, calibration: Calibration) -> dict[str, object]:
         "processes": run.plan.processes,
         "mix": str(run.plan.mix),
         "rate": run.plan.rate,
+        "lean": run.plan.is_lean,
         "seconds": run.plan.seconds,
         "per_second": round(run.per_second, 1),
         "times_limit": round(run.per_second / calibration.limit_per_s, 3),
@@ -206,6 +211,7 @@ def _print(
     kind = (
         "each customer asks again when he has his answer" if plan.rate is None else f"{plan.rate:g} requests a second"
     )
+    kind = f"lean customers: {kind}" if plan.is_lean else kind
     print(f"{replicas} replicas, {_disk_words(disk)}; {plan.mix}; {kind}; {plan.seconds:g} s")
     print()
     titles = ["customers", "connections", "answers/s", "times plain", "p50 ms", "p99 ms", "p99.9 ms", "longest"]

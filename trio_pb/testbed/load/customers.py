@@ -24,6 +24,7 @@ import trio
 from trio_pb.driver.client import connect
 from trio_pb.driver.order_client import OrderClient
 from trio_pb.errors import TrioPbError
+from trio_pb.testbed.load.lean import LeanLoad
 from trio_pb.testbed.load.plan import LoadPlan, Mix
 from trio_pb.testbed.load.tally import Tally
 
@@ -67,9 +68,7 @@ class _Load:
         self._plan = part.plan
         self._first = part.first_customer
         self._clients = clients
-        self._kinds = tuple(
-            kind for kind, share in attrs.asdict(part.plan.mix).items() for _ in range(share)
-        )  # A hundred.
+        self._kinds = part.plan.mix.kinds
         # Order numbers rise with each load on a cluster, as orders of a customer must.
         self._numbers = count(int(perf_counter() * 1e6))
         self._calls: dict[str, Callable[[OrderClient, int], Awaitable[None]]] = {
@@ -161,8 +160,7 @@ class _Load:
             pass
 
 
-async def _main() -> None:
-    part = Part.decode(sys.stdin.readline())
+async def _run(part: Part) -> None:
     async with AsyncExitStack() as stack:
         clients: list[OrderClient] = []
         for _ in range(part.plan.connections):
@@ -171,15 +169,34 @@ async def _main() -> None:
         load = _Load(part, clients)
         print("ready", flush=True)
         await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
-        gc.collect()
-        gc.freeze()
+        _leave_the_collector()
         await load.run()
         print(json.dumps(load.tally.fields()), flush=True)
 
 
+def _run_lean(part: Part) -> None:
+    load = LeanLoad(part.plan, part.addresses, part.first_customer)
+    load.connect()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    _leave_the_collector()
+    load.run()
+    print(json.dumps(load.tally.fields()), flush=True)
+
+
+def _leave_the_collector() -> None:
+    """What is there stays, so it need not be walked through."""
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> None:
     """Make a load."""
-    trio.run(_main)
+    part = Part.decode(sys.stdin.readline())
+    if part.plan.is_lean:
+        _run_lean(part)
+    else:
+        trio.run(_run, part)
 
 
 if __name__ == "__main__":

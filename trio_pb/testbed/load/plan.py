@@ -41,6 +41,11 @@ class Mix:
             raise ConfigError(f"--mix {words}: the shares are {sum(shares.values())} together; they must make 100")
         return cls(**shares)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """A hundred kinds, in these shares."""
+        return tuple(kind for kind in KINDS for _ in range(getattr(self, kind)))
+
     def __str__(self) -> str:
         """As `parse` reads it."""
         return ",".join(f"{kind}={share}" for kind in KINDS if (share := getattr(self, kind)))
@@ -55,6 +60,7 @@ class LoadPlan:
     processes: int = 1  # That make the load.
     mix: Mix = Mix()
     rate: float | None = None  # Requests a second, whatever the answers do; None: each customer waits for his answer.
+    is_lean: bool = False  # Customers who leave the processors to the replicas; see `lean`.
     warm_up_seconds: float = 1.0
     seconds: float = 5.0
 
@@ -72,5 +78,7 @@ class LoadPlan:
             raise ConfigError(f"--processes {self.processes}: there are only {self.connections} connections")
         if not 0 < self.seconds <= SECONDS_MAX:
             raise ConfigError(f"--seconds {self.seconds:g}: must be above 0 and at most {SECONDS_MAX:g}")
+        if self.is_lean and self.rate is not None:
+            raise ConfigError("--lean and --rate: lean customers wait for their answers; leave one of the two away")
         if self.rate is not None and not 0 < self.rate <= RATE_MAX:
             raise ConfigError(f"--rate {self.rate:g}: must be above 0 and at most {RATE_MAX:g} requests a second")
