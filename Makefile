@@ -15,13 +15,14 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # Of each harness: there are some twenty, two at a time, so ten minutes each take an hour and a half or more.
 SECONDS ?= 600
 
-.PHONY: help demo test check fuzz clean setup requirements
+.PHONY: help demo test check fuzz bench-peers clean setup requirements
 
 help:
 	@echo 'make demo          three replica processes, 100 customers; the primary is killed on the way'
 	@echo 'make test          the test suite'
 	@echo 'make check         formatting, lint, two type checkers, import layers'
 	@echo 'make fuzz          everything that decodes bytes from outside, SECONDS=$(SECONDS) each, two at a time'
+	@echo 'make bench-peers   trio_pb, etcd and Redis under the same load; installs the others from packages'
 	@echo 'make setup         only the set-up that the others do by themselves (in $(VENV))'
 	@echo 'make requirements  pin the newest packages anew into requirements.txt, requirements-fuzz.txt'
 	@echo 'make clean         remove $(VENV), caches and lab data'
@@ -44,6 +45,11 @@ check: $(READY)
 
 fuzz: $(FUZZ_READY)
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+# About a quarter of an hour; the figures go into docs/performance.md.
+bench-peers: $(READY)
+	@benchmarks/peers/install
+	@$(BIN)/python -m benchmarks.peers --write docs/performance.md
 
 setup: $(READY)
 

@@ -1,0 +1,59 @@
+"""A Redis primary and one replica, as Debian ships them; both flush each write (appendfsync always)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from benchmarks.peers.points import Found, Point
+from benchmarks.peers.program import free_ports, load_with, running, wait_until
+
+__all__ = ["redis"]
+
+
+@attrs.frozen
+class _Redis:
+    load: Path
+    port: int
+    servers: Sequence[int]
+    name: str = "Redis, AOF always, WAIT 1"
+    promise: str = "durable on the primary, in the memory of one more"
+
+    def can(self, point: Point) -> bool:
+        return point.clients == point.connections  # WAIT concerns a whole connection.
+
+    def measure(self, point: Point, warm_up_seconds: float, seconds: float) -> Found:
+        words = ["-system", "redis", "-endpoints", f"127.0.0.1:{self.port}", "-op", point.op]
+        words += ["-clients", str(point.clients), "-connections", str(point.connections)]
+        words += ["-warmup", f"{warm_up_seconds}s", "-time", f"{seconds}s"]
+        return load_with([str(self.load), *words], self.name, self.servers, point, warm_up_seconds, seconds)
+
+
+@contextmanager
+def redis(directory: Path, load: Path) -> Generator[_Redis]:
+    """A primary that its replica follows."""
+    primary, replica = free_ports(2)
+    commands: list[list[str]] = []
+    directory.mkdir()
+    for name, port in (("primary", primary), ("replica", replica)):
+        (directory / name).mkdir()
+        words = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory / name), "--save", ""]
+        words += ["--appendonly", "yes", "--appendfsync", "always"]
+        words += [] if name == "primary" else ["--replicaof", "127.0.0.1", str(primary)]
+        commands.append(["redis-server", *words])
+    with running(directory, commands) as pids:
+        wait_until(lambda: b"state=online" in _info(primary), "Redis")
+        yield _Redis(load, primary, pids)
+
+
+def _info(port: int) -> bytes:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.sendall(b"INFO replication\r\n")
+            return connection.recv(1 << 16)
+    except OSError:
+        return b""
