@@ -19,7 +19,7 @@ from trio_pb.core.ports import FromClient, FromPeer, Send
 from trio_pb.core.prepare import genesis
 from trio_pb.core.state import VIEW_MODULUS
 
-__all__ = ["FIRST_VIEW", "Beginning", "begin", "views_after_first"]
+__all__ = ["CLUSTER", "FIRST_VIEW", "Beginning", "begin", "fresh_disk", "views_after_first"]
 
 CLUSTER = b"small world".ljust(16, b".")
 FIRST_VIEW = 1
@@ -62,7 +62,7 @@ def begin(replicas: int, clients: int) -> Beginning:
     """
     entries, stages = Entries(), [Stage(Options()) for _ in range(replicas)]
     actors = [
-        Acting(number, stage.replica, _fresh_disk(number, len(stages)), entries) for number, stage in enumerate(stages)
+        Acting(number, stage.replica, fresh_disk(number, len(stages)), entries) for number, stage in enumerate(stages)
     ]
     entries.learn(genesis(CLUSTER))
     for actor in actors:
@@ -93,7 +93,7 @@ def begin(replicas: int, clients: int) -> Beginning:
     )
 
 
-def _fresh_disk(replica: int, replicas: int) -> Disk:
+def fresh_disk(replica: int, replicas: int) -> Disk:
     """As `format` and birth leave it."""
     first = genesis(CLUSTER).id
     pinned = tuple((other, _incarnation(other)) for other in range(replicas) if other != replica)

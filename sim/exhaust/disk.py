@@ -11,6 +11,7 @@ from itertools import product
 
 import attrs
 
+from sim.oracles.facts import watermark_of
 from trio_pb.core.durable import Proof, RecordHeader, Scan, Superblock
 from trio_pb.core.ports import Start, SuperblockWrite, WalAppend
 from trio_pb.core.prepare import Prepare, PrepareId
@@ -32,7 +33,7 @@ class Disk:
     """A disk and its queue; it is never changed, every write makes another."""
 
     superblock: Superblock
-    proof: Proof
+    proof: Proof | None  # None: all copies of all proofs are gone, which no crash does.
     records: frozenset[Prepare]
     appends: tuple[WalAppend, ...] = ()  # On their way, oldest first.
     image: SuperblockWrite | None = None  # On its way.
@@ -40,10 +41,7 @@ class Disk:
     @property
     def watermark(self) -> int:
         """The op up to which this disk binds its replica to what it acknowledged (R-PROOF, 6.5)."""
-        install, proof = self.superblock.install, self.proof
-        if proof.log_view != self.superblock.log_view or proof.sequence <= install.proof_base:
-            return install.ack_floor
-        return max(proof.acked, install.ack_floor)
+        return watermark_of(self.proof, self.superblock)
 
     def holds(self, top: PrepareId, by_checksum: dict[bytes, Prepare]) -> bool:
         """Whether the entry `top` and all that it follows are durable."""

@@ -1,0 +1,313 @@
+"""The rules: whatever may befall three cores, one step at a time, chosen by Hypothesis.
+
+Every argument is chosen from what is there at that moment and shows as what it is, so that a failing example is a
+list of steps in the words of the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar, cast
+
+import attrs
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from sim.exhaust.disk import Kept
+from tests.rules.people import Person
+from tests.rules.platter import Left
+from tests.rules.post import Mail
+from tests.rules.seat import Seat
+from tests.rules.story import tell
+from tests.rules.world import Job, Record, World
+
+__all__ = ["ReplicationRules"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen(repr=False)
+class PowerLoss:
+    """A crash, and what it leaves."""
+
+    seat: Seat
+    left: Left
+
+    def __repr__(self) -> str:
+        disk, log = self.seat.platter.disk, self.left.log
+        kept = [f"op {prepare.op}" for append in disk.appends[: log.appends] for prepare in append.prepares]
+        rest = zip(disk.appends[log.appends :], log.records, strict=False)
+        kept += [f"op {p.op} without proof" for append, is_kept in rest if is_kept for p in append.prepares]
+        kept += ["the superblock"] if log.image else []
+        kept += [f"{self.left.chunks} jobs about checkpoints"] if self.left.chunks else []
+        return f"<{self.seat} loses power; of what was being written its disk has {', '.join(kept) or 'nothing'}>"
+
+
+def some(look: Callable[[World], Sequence[T]]) -> st.SearchStrategy[T]:
+    """One of what is there now."""
+    machine = cast("st.SearchStrategy[ReplicationRules]", st.runner())
+    return machine.flatmap(lambda it: st.sampled_from(look(it.world)))
+
+
+def running(world: World) -> list[Seat]:
+    """Replicas that are up."""
+    return [seat for seat in world.seats if seat.core is not None]
+
+
+def down(world: World) -> list[Seat]:
+    """Replicas that are not."""
+    return [seat for seat in world.seats if seat.core is None]
+
+
+def waiting(world: World) -> list[Mail]:
+    """The bag of messages."""
+    return world.post.waiting
+
+
+def strangers(world: World) -> list[Person]:
+    """Clients that have no session and asked for none."""
+    return [person for person in world.people if not person.session and not person.open]
+
+
+def orderers(world: World) -> list[Person]:
+    """Clients that may place an order."""
+    return [person for person in world.people if person.may_order]
+
+
+def readers(world: World) -> list[Person]:
+    """Clients that wait for no read."""
+    return [person for person in world.people if not person.reads]
+
+
+def waiters(world: World) -> list[Person]:
+    """Clients that lack an answer."""
+    return [person for person in world.people if person.is_waiting]
+
+
+def primaries_first(world: World) -> list[Seat]:
+    """Whom to ask: simplest a primary."""
+    return sorted(running(world), key=lambda seat: not seat.leads)
+
+
+def connected(world: World) -> list[Seat]:
+    """Replicas that may be cut off."""
+    return [seat for seat in world.seats if seat.number not in world.post.cut_off]
+
+
+def cut_off(world: World) -> list[Seat]:
+    """Replicas that are."""
+    return [seat for seat in world.seats if seat.number in world.post.cut_off]
+
+
+@st.composite
+def power_losses(draw: st.DrawFn) -> PowerLoss:
+    """A crash with any subset of the unfinished writes kept."""
+    seat = draw(some(running))
+    disk = seat.platter.disk
+    appends = draw(st.integers(0, len(disk.appends)))
+    records = [bool(append.prepares) and draw(st.booleans()) for append in disk.appends[appends:]]
+    image = disk.image is not None and draw(st.booleans())
+    chunks = draw(st.integers(0, len(seat.platter.store)))
+    return PowerLoss(seat, Left(Kept(appends, tuple(records), image), chunks))
+
+
+def when(look: Callable[[World], Sequence[object]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A rule that needs something there."""
+    return precondition(lambda machine: bool(look(machine.world)))
+
+
+class ReplicationRules(RuleBasedStateMachine):
+    """Three replicas of the shipped core, three clients, and everything that may befall them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_broken = False
+        self.world = World()
+
+    @contextmanager
+    def step(self, words: str) -> Generator[World]:
+        """Do something, and tell everything that happened if it breaks a promise."""
+        self.world.events.append(("", words))
+        try:
+            yield self.world
+        except Exception as error:
+            self.is_broken = True
+            error.add_note(tell(self.world.events))
+            raise
+
+    # --- Messages ---------------------------------------------------------------------------------
+
+    @when(waiting)
+    @rule(mail=some(waiting))
+    def deliver(self, mail: Mail) -> None:
+        """A message arrives, whatever was sent before it."""
+        with self.step(f"{mail} arrives") as world:
+            world.happen(mail)
+
+    @when(waiting)
+    @rule(mail=some(waiting))
+    def deliver_a_copy(self, mail: Mail) -> None:
+        """A message arrives, and stays on its way; of a client's a connection makes no copies."""
+        if mail in self.world.post.waiting and hasattr(mail, "source"):
+            with self.step(f"a copy of {mail} arrives") as world:
+                world.deliver(mail)
+
+    @when(waiting)
+    @rule(mail=some(waiting))
+    def lose(self, mail: Mail) -> None:
+        """A message never arrives."""
+        with self.step(f"{mail} is lost") as world:
+            world.post.lose(lambda it: it is mail)
+
+    @when(running)
+    @rule(seat=some(running))
+    def deliver_all_to(self, seat: Seat) -> None:
+        """Everything that waits for one replica arrives."""
+        for mail in [mail for mail in self.world.post.waiting if mail.target == seat.number]:
+            with self.step(f"{mail} arrives") as world:
+                if mail in world.post.waiting:
+                    world.happen(mail)
+
+    @when(connected)
+    @rule(seat=some(connected))
+    def cut(self, seat: Seat) -> None:
+        """Nothing passes to or from a replica any more."""
+        with self.step(f"{seat} is cut off") as world:
+            world.post.cut(seat.number)
+
+    @when(cut_off)
+    @rule(seat=some(cut_off))
+    def reconnect(self, seat: Seat) -> None:
+        """It does again."""
+        with self.step(f"{seat} is connected again") as world:
+            world.post.cut_off.discard(seat.number)
+
+    # --- Disks and time ---------------------------------------------------------------------------
+
+    @precondition(lambda machine: bool(machine.world.jobs()))
+    @rule(job=some(World.jobs))
+    def complete(self, job: Job) -> None:
+        """A disk is done with something."""
+        with self.step(f"{job} is done") as world:
+            world.complete(job)
+
+    @when(running)
+    @rule(seat=some(running))
+    def finish_disk(self, seat: Seat) -> None:
+        """A disk is done with everything."""
+        while jobs := [job for job in self.world.jobs() if job.replica == seat.number]:
+            with self.step(f"{jobs[0]} is done") as world:
+                world.complete(jobs[0])
+
+    @when(running)
+    @rule(seat=some(running), ticks=st.sampled_from((1, 4, 12, 40)))
+    def pass_time(self, seat: Seat, ticks: int) -> None:
+        """Time passes at one replica, as after a pause."""
+        with self.step(f"{ticks} ticks pass at {seat}"):
+            seat.tick(ticks)
+
+    @rule(count=st.integers(1, 40))
+    def flow(self, count: int) -> None:
+        """So many things happen in their usual order: disks first, then the oldest message."""
+        with self.step(f"{count} things happen in their usual order") as world:
+            world.flow(count)
+
+    @rule(ticks=st.integers(1, 16))
+    def pass_time_in_peace(self, ticks: int) -> None:
+        """Time passes at all that run, and whatever waits happens in its usual order."""
+        with self.step(f"{ticks} ticks pass, and nothing waits") as world:
+            world.run(ticks)
+
+    # --- Clients ----------------------------------------------------------------------------------
+
+    @when(running)
+    @when(strangers)
+    @rule(person=some(strangers), seat=some(primaries_first))
+    def register(self, person: Person, seat: Seat) -> None:
+        """A client asks for a session."""
+        with self.step(f"{person} registers at {seat}") as world:
+            world.ask(person, seat.number, person.register())
+
+    @when(running)
+    @when(orderers)
+    @rule(person=some(orderers), seat=some(primaries_first))
+    def place(self, person: Person, seat: Seat) -> None:
+        """A client places an order."""
+        with self.step(f"{person} places an order at {seat}") as world:
+            world.ask(person, seat.number, person.order())
+
+    @when(running)
+    @when(readers)
+    @rule(person=some(readers), seat=some(primaries_first), here=st.booleans())
+    def read(self, person: Person, seat: Seat, here: bool) -> None:
+        """A client reads: at a primary, or wherever it asks."""
+        with self.step(f"{person} reads at {seat}{', from whom it wants the answer' if here else ''}") as world:
+            world.ask(person, seat.number, person.read(here=here))
+
+    @when(running)
+    @when(waiters)
+    @rule(person=some(waiters), seat=some(primaries_first))
+    def ask_again(self, person: Person, seat: Seat) -> None:
+        """A client repeats everything that it has no answer to."""
+        with self.step(f"{person} asks {seat} again") as world:
+            for message in (*person.open.values(), *person.reads.values()):
+                world.ask(person, seat.number, message)
+
+    # --- Crashes and damage -----------------------------------------------------------------------
+
+    @when(running)
+    @rule(loss=power_losses())
+    def crash(self, loss: PowerLoss) -> None:
+        """A replica loses its power, and any of the writes that were not finished."""
+        with self.step(repr(loss)) as world:
+            world.crash(loss.seat.number, loss.left)
+
+    @when(down)
+    @rule(seat=some(down))
+    def start(self, seat: Seat) -> None:
+        """A replica starts again."""
+        with self.step(f"{seat} starts"):
+            seat.start()
+
+    @precondition(lambda machine: bool(machine.world.rottable()))
+    @rule(record=some(World.rottable))
+    def rot(self, record: Record) -> None:
+        """A record becomes unreadable, one that is whole elsewhere."""
+        with self.step(f"{record} rots") as world:
+            world.rot(record)
+
+    @precondition(lambda machine: bool(machine.world.forgettable()))
+    @rule(replica=some(World.forgettable), proofs_only=st.booleans())
+    def forget(self, replica: int, proofs_only: bool) -> None:
+        """A replica that is down loses all its proofs, or its whole journal."""
+        with self.step(f"R{replica} loses {'all its proofs' if proofs_only else 'its journal'}") as world:
+            world.forget(replica, proofs_only=proofs_only)
+
+    @precondition(lambda machine: bool(machine.world.spoilable()))
+    @rule(replica=some(World.spoilable), which=st.integers(0, 15))
+    def spoil(self, replica: int, which: int) -> None:
+        """A chunk of a checkpoint becomes unreadable; the others have theirs."""
+        with self.step(f"chunk {which} of the checkpoints on R{replica} rots") as world:
+            world.spoil(replica, which)
+
+    @when(running)
+    @rule(seat=some(primaries_first))
+    def hand_over(self, seat: Seat) -> None:
+        """Somebody asks a replica to let another lead."""
+        with self.step(f"{seat} is asked to let another lead") as world:
+            world.hand_over(seat.number)
+
+    # --- What always holds, and what holds in the end ---------------------------------------------
+
+    @invariant()
+    def memories_agree(self) -> None:
+        """What the oracles do not hear of; they look on at each step of a rule."""
+        with self.step(""):
+            self.world.look()
+
+    def teardown(self) -> None:
+        """Everything is mended: everybody is answered, and all states are equal."""
+        if not self.is_broken:
+            with self.step("everything is mended") as world:
+                world.mend()
