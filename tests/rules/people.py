@@ -7,6 +7,7 @@ from trio_pb.core.messages import CODE_REGISTER, Read, ReadMode, Reject, RejectC
 
 __all__ = ["Person"]
 
+FIRST_READ = 1001  # Reads are numbered apart from requests (5.4).
 ENDS = (RejectCode.NO_SESSION, RejectCode.SNAPSHOT_GONE)  # Asking again would not help; all else is tried again.
 
 
@@ -22,7 +23,7 @@ class Person:
         self._window = window
         self._lives = 0
         self._last_number = 0  # Of an order, in this session,
-        self._last_read = 0  # of a read, ever.
+        self._last_read = FIRST_READ - 1  # of a read, ever.
         self.id = self._new_id()
 
     def __repr__(self) -> str:

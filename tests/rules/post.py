@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import attrs
+from hypothesis.vendor.pretty import RepresentationPrinter
 
 from tests.core.hand_cluster import describe
 from trio_pb.core.messages import (
@@ -21,15 +22,22 @@ from trio_pb.core.messages import (
     StartViewChange,
 )
 
-__all__ = ["Letter", "Post", "Question"]
+__all__ = ["Letter", "Mail", "Post", "Question", "Shown"]
 
 # Said again and again: of one sender in one view only the newest waits, those before it are lost.
 _REPEATED = (Ping, Pong, Commit, CommitOk, StartViewChange, DoViewChange)
 WAITING_MAX = 300  # Of all others the oldest are lost.
 
 
+class Shown:
+    """What Hypothesis prints as an argument of a step: what it says of itself, not its fields."""
+
+    def _repr_pretty_(self, printer: RepresentationPrinter, _: bool) -> None:
+        printer.text(repr(self))
+
+
 @attrs.frozen(eq=False, repr=False)
-class Letter:
+class Letter(Shown):
     """A message of one replica to another."""
 
     source: int
@@ -50,7 +58,7 @@ class Letter:
 
 
 @attrs.frozen(eq=False, repr=False)
-class Question:
+class Question(Shown):
     """A request or a read of a client."""
 
     person: int

@@ -8,16 +8,22 @@ from tests.core.hand_cluster import describe
 from trio_pb.core.messages import Ping, Pong, Reject
 from trio_pb.core.ports import Apply, Send, SuperblockWrite, ToClient, WalAppend
 
-__all__ = ["Events", "tell"]
-
-Events = list[tuple[str, object]]  # Who, and its output; or nobody, and a step in words.
+__all__ = ["tell"]
 
 LINES_MAX = 400  # The newest: what led to a failure stands at the end.
 
 
 def tell(events: Sequence[tuple[str, object]]) -> str:
-    """One line for each."""
-    lines = [f"  {line}" for who, what in events if (line := _line(who, what))]
+    """One line for each: who, and its output; or nobody, and a step in words."""
+    lines: list[str] = []
+    said: set[str] = set()  # Since the last step: what is done again and again is told once.
+    for who, what in events:
+        if not who:
+            said.clear()
+        line = _line(who, what)
+        if line and line not in said:
+            said.add(line)
+            lines.append(f"  {line}")
     cut = ["  ..."] if len(lines) > LINES_MAX else []
     return "\n".join(["What happened:", *cut, *lines[-LINES_MAX:]])
 

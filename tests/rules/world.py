@@ -22,7 +22,7 @@ from sim.oracles.watch import Watch
 from sim.shape import Shape
 from tests.rules.people import Person
 from tests.rules.platter import Left
-from tests.rules.post import Letter, Mail, Post, Question
+from tests.rules.post import Letter, Mail, Post, Question, Shown
 from tests.rules.seat import Seat
 from trio_pb.core.config import Limits, Options, Timeouts
 from trio_pb.core.messages import Read, Reject, Reply, Request, Status
@@ -61,7 +61,7 @@ ASK_AGAIN_TICKS = 20
 
 
 @attrs.frozen(repr=False)
-class Job:
+class Job(Shown):
     """Something that a disk is about to complete."""
 
     replica: int
@@ -74,7 +74,7 @@ class Job:
 
 
 @attrs.frozen(repr=False)
-class Record:
+class Record(Shown):
     """A record on a disk."""
 
     replica: int
@@ -111,6 +111,10 @@ class World:
         for _ in range(TIMEOUTS.ping_ticks):
             self._tick_all()
         assert self.seats[1].leads, "the replica after the first leads first"
+        for person in self.people[: LIMITS.sessions_max]:
+            self.ask(person, 1, person.register())
+            self._settle()
+        self.run(2)
         self.events.clear()
 
     # --- Under way --------------------------------------------------------------------------------
@@ -179,9 +183,21 @@ class World:
                 assert job.read is not None
                 seat.read_done(job.read)
 
-    def ask(self, person: Person, replica: int, message: Request | Read) -> None:
-        """A client sends something, for the first time or again."""
-        self.post.send(Question(person.number, replica, message))
+    def ask(self, person: Person, replica: int, message: Request | Read, *, is_late: bool = False) -> None:
+        """A client sends something, for the first time or again; it arrives at once or waits in the bag."""
+        question = Question(person.number, replica, message)
+        if is_late:
+            self.post.send(question)
+        elif replica not in self.post.cut_off:
+            self.deliver(question)
+
+    def work(self, turn: int) -> None:
+        """A client whose turn it is, or the next that may, places an order with whoever leads."""
+        primary = next((seat for seat in self.seats if seat.leads), None)
+        people = [person for person in self.people if person.may_order]
+        if primary is not None and people:
+            person = people[turn % len(people)]
+            self.ask(person, primary.number, person.order())
 
     def hand_over(self, replica: int) -> None:
         """Somebody asks it to let another lead."""
