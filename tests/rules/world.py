@@ -26,7 +26,7 @@ from tests.rules.post import Letter, Mail, Post, Question, Shown
 from tests.rules.seat import Seat
 from trio_pb.core.config import Limits, Options, Timeouts
 from trio_pb.core.messages import Read, Reject, Reply, Request, Status
-from trio_pb.core.ports import FromClient, FromPeer, Link, Send, Transfer, WalRead
+from trio_pb.core.ports import FromClient, FromPeer, Send, Transfer, WalRead
 from trio_pb.core.prepare import Prepare
 
 __all__ = ["Job", "Record", "World"]
