@@ -266,7 +266,7 @@ class ReplicationRules(RuleBasedStateMachine):
     def ask_again(self, person: Person, seat: Seat, is_late: bool) -> None:
         """A client repeats everything that it has no answer to."""
         with self.step(f"{person} asks {seat} again{_later(is_late)}") as world:
-            for message in (*person.open.values(), *person.reads.values()):
+            for message in person.unanswered:
                 world.ask(person, seat.number, message, is_late=is_late)
 
     # --- Crashes and damage -----------------------------------------------------------------------

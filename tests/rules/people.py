@@ -39,6 +39,11 @@ class Person:
         return bool(self.open or self.reads)
 
     @property
+    def unanswered(self) -> list[Request | Read]:
+        """What it lacks an answer to."""
+        return [*self.open.values(), *self.reads.values()]
+
+    @property
     def may_order(self) -> bool:
         """Whether its window has room for one more (5.4)."""
         return self.session > 0 and (not self.open or self._last_number + 1 - min(self.open) < self._window)

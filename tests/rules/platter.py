@@ -194,9 +194,9 @@ class Platter:
                 data = self.chunks.get(target.digest)
                 if data is None or self._lacking(data):
                     return [InstallFailed(target, serial)]
-                manifest = decode_manifest(data)
-                chunks = tuple(self.chunks[chunk.digest] for chunk in manifest.chunks[start:])
-                return [InstallReadDone(target, manifest, start, chunks, serial)]
+                whole = decode_manifest(data)
+                read = tuple(self.chunks[chunk.digest] for chunk in whole.chunks[start:])
+                return [InstallReadDone(target, whole, start, read, serial)]
             case SyncBegin(target, manifest):
                 if chunk_digest(manifest) != target.digest:
                     return [SyncState(target, None)]

@@ -112,14 +112,12 @@ class Seat:
             Violation: a promise is broken, or the replica stops.
         """
         assert self.core is not None, f"{self.name} is down"
-        waiting = list(inputs)
+        waiting: list[Input] = list(inputs)
         while waiting:
             outputs = self.core.step(self.now_tick, waiting)
             self._oracles.step(self.number, self.core.state)
-            waiting = []
-            for output in outputs:
-                waiting += self._carry_out(output)
-            waiting += self._slices()
+            answers = [it for output in outputs for it in self._carry_out(output)]
+            waiting = answers + self._slices()
 
     def tick(self, ticks: int) -> None:
         """So much time passes here, and nowhere else."""

@@ -339,7 +339,7 @@ class World:
 
     def _ask_again(self, replica: int) -> None:
         for person in self.people:
-            for message in (*person.open.values(), *person.reads.values()):
+            for message in person.unanswered:
                 self.ask(person, replica, message)
 
     def _tick_all(self) -> None:
