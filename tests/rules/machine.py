@@ -34,15 +34,20 @@ class PowerLoss(Shown):
 
     seat: Seat
     left: Left
+    words: str = attrs.field(init=False)
 
-    def __repr__(self) -> str:
+    @words.default
+    def _in_words(self) -> str:
         disk, log = self.seat.platter.disk, self.left.log
         kept = [f"op {prepare.op}" for append in disk.appends[: log.appends] for prepare in append.prepares]
-        rest = zip(disk.appends[log.appends :], log.records, strict=False)
+        rest = zip(disk.appends[log.appends :], log.records, strict=True)
         kept += [f"op {p.op} without proof" for append, is_kept in rest if is_kept for p in append.prepares]
         kept += ["the superblock"] if log.image else []
         kept += [f"{self.left.chunks} jobs about checkpoints"] if self.left.chunks else []
-        return f"<{self.seat} loses power; of what was being written its disk has {', '.join(kept) or 'nothing'}>"
+        return f"{self.seat} loses power; of what was being written its disk has {', '.join(kept) or 'nothing'}"
+
+    def __repr__(self) -> str:
+        return f"<{self.words}>"
 
 
 def some(look: Callable[[World], Sequence[T]]) -> st.SearchStrategy[T]:
@@ -275,7 +280,7 @@ class ReplicationRules(RuleBasedStateMachine):
     @rule(loss=power_losses(), stays_down=st.booleans())
     def crash(self, loss: PowerLoss, stays_down: bool) -> None:
         """A replica loses its power, and any of the writes that were not finished; it may start again at once."""
-        with self.step(f"{loss}{'' if stays_down else '; it starts again'}") as world:
+        with self.step(f"{loss.words}{'' if stays_down else '; it starts again'}") as world:
             world.crash(loss.seat.number, loss.left)
             if not stays_down:
                 loss.seat.start()

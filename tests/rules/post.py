@@ -12,7 +12,6 @@ from tests.core.hand_cluster import describe
 from trio_pb.core.messages import (
     Commit,
     CommitOk,
-    DoViewChange,
     Envelope,
     PeerMessage,
     Ping,
@@ -25,7 +24,7 @@ from trio_pb.core.messages import (
 __all__ = ["Letter", "Mail", "Post", "Question", "Shown"]
 
 # Said again and again: of one sender in one view only the newest waits, those before it are lost.
-_REPEATED = (Ping, Pong, Commit, CommitOk, StartViewChange, DoViewChange)
+_REPEATED = (Ping, Pong, Commit, CommitOk, StartViewChange)
 WAITING_MAX = 300  # Of all others the oldest are lost.
 
 
