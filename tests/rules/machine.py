@@ -34,17 +34,19 @@ class PowerLoss(Shown):
 
     seat: Seat
     left: Left
-    words: str = attrs.field(init=False)
+    words: str  # As it was before.
 
-    @words.default
-    def _in_words(self) -> str:
-        disk, log = self.seat.platter.disk, self.left.log
+    @classmethod
+    def of(cls, seat: Seat, left: Left) -> PowerLoss:
+        """Put it in words while what it destroys is there."""
+        disk, log = seat.platter.disk, left.log
         kept = [f"op {prepare.op}" for append in disk.appends[: log.appends] for prepare in append.prepares]
         rest = zip(disk.appends[log.appends :], log.records, strict=True)
         kept += [f"op {p.op} without proof" for append, is_kept in rest if is_kept for p in append.prepares]
         kept += ["the superblock"] if log.image else []
-        kept += [f"{self.left.chunks} jobs about checkpoints"] if self.left.chunks else []
-        return f"{self.seat} loses power; of what was being written its disk has {', '.join(kept) or 'nothing'}"
+        kept += [f"{left.chunks} jobs about checkpoints"] if left.chunks else []
+        words = f"{seat} loses power; of what was being written its disk has {', '.join(kept) or 'nothing'}"
+        return cls(seat, left, words)
 
     def __repr__(self) -> str:
         return f"<{self.words}>"
@@ -115,7 +117,7 @@ def power_losses(draw: st.DrawFn) -> PowerLoss:
     records = [bool(append.prepares) and draw(st.booleans()) for append in disk.appends[appends:]]
     image = disk.image is not None and draw(st.booleans())
     chunks = draw(st.integers(0, len(seat.platter.store)))
-    return PowerLoss(seat, Left(Kept(appends, tuple(records), image), chunks))
+    return PowerLoss.of(seat, Left(Kept(appends, tuple(records), image), chunks))
 
 
 def when(look: Callable[[World], Sequence[object]]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -84,7 +84,7 @@ def test_a_failure_tells_what_happened() -> None:
         rules.place(rules.world.people[0], primary, is_late=False)
         rules.deliver(rules.world.post.waiting[0])
         with pytest.raises(Violation) as caught:
-            rules.crash(PowerLoss(primary, Left(Kept(0, (True,), False), 0)), stays_down=False)
+            rules.crash(PowerLoss.of(primary, Left(Kept(0, (True,), False), 0)), stays_down=False)
     finally:
         rules.teardown()
     assert caught.value.__notes__ == [

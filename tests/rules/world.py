@@ -58,6 +58,7 @@ TIMEOUTS = Timeouts(
 )
 SETTLED_TICKS_MAX = 3000  # INV-33.
 ASK_AGAIN_TICKS = 20
+EVENTS_MAX = 20_000  # In one tick, and never nearly so many.
 
 
 @attrs.frozen(repr=False)
@@ -349,8 +350,12 @@ class World:
         self._settle()
 
     def _settle(self) -> None:
-        while (event := self._next()) is not None:
+        for _ in range(EVENTS_MAX):
+            event = self._next()
+            if event is None:
+                return
             self.happen(event)
+        violate("INV-33", f"without any time passing there is always something more to do, now {self._next()}")
 
     def _has_settled(self) -> bool:
         if any(person.is_waiting for person in self.people):
