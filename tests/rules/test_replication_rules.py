@@ -53,6 +53,7 @@ FOUND = {
     "view-not-durable": {"INV-4"},  # View change.
     "forget-acknowledgements-at-install": {"INV-29", "INV-13"},
     "restarted-primary-resumes": {"INV-5"},  # Restart.
+    "unreadable-is-ignored": {"INV-33"},  # Repair.
     "no-duplicate-check": {"INV-18"},  # Sessions.
     "unconfirmed-reads": {"INV-23", "no session"},  # Reads.
 }
