@@ -19,7 +19,7 @@ from sim.oracles.reference import ExecutedOnce
 from sim.oracles.sane_time import SaneTime
 from sim.oracles.stability import HeardIsNotSilent, LeadsWithALiveDisk, Stable
 from sim.oracles.survival import AnsweredSurvives
-from sim.oracles.traffic import NoCopyStorm
+from sim.oracles.traffic import AsksAround, NoCopyStorm
 from sim.oracles.watch import Oracle
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US, Scheduler
@@ -84,6 +84,7 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         HeardIsNotSilent(facts, shape.timeouts),
         LeadsWithALiveDisk(facts, shape.timeouts),
         NoCopyStorm(facts),
+        AsksAround(facts),
         executed,
     ]
 

@@ -86,6 +86,7 @@ class FakeDisk:
         self._is_view = False  # Of another disk's files.
         self.is_full = False  # No file grows, and no new one finds room.
         self.full_folder = ""  # No file grows in there, and no new one finds room.
+        self.refusals = 0  # Steps so far that found no room.
         # Asked about every write while it is set: where it goes instead, None for its own place.
         self.divert: Callable[[steps.Write], Place | None] | None = None
         # Asked likewise: how many reads of its sectors return what stood there before.
@@ -121,6 +122,7 @@ class FakeDisk:
             self._count_down(step)
         if self._error is None and (self.is_full or self.full_folder) and self._needs_room(step):
             self._error = DiskFullError(f"disk {self.owner} is full")
+            self.refusals += 1
         if type(step) is steps.Write:
             self._write(step) if self._error is None else self._write_part(step)
 

@@ -374,15 +374,26 @@ class DiskFaults:
             everybody if chosen == 3 else primaries[:1] if chosen == 2 and primaries else [self._anybody((*key, "any"))]
         )
         duration = self._choices.latency((*key, "long"), 50 * MS, self._cluster.shape.faults.disks.full_mean)
-        # The log has its room already, so a full disk is met by the next checkpoint first: wait until that came.
-        is_for_checkpoints = self._choices.flag((*key, "checkpoints"), 0.5)
-        self._note("no room for checkpoints" if is_for_checkpoints else "full disk")
-        for replica in victims:
-            if is_for_checkpoints:
+        if self._choices.flag((*key, "checkpoints"), 0.5):
+            # The log has its room already: what a disk of which somebody else takes the rest meets is a checkpoint.
+            self._note("no room for checkpoints")
+            for replica in victims:
                 replica.disk.full_folder = PACKS
-            else:
-                replica.disk.is_full = True
-        self._cluster.scheduler.after(duration * 4 if is_for_checkpoints else duration, self._empty, victims)
+            before = [replica.disk.refusals for replica in victims]
+            self._cluster.scheduler.after(duration, self._empty_when_met, victims, before, duration)
+            return
+        self._note("full disk")
+        for replica in victims:
+            replica.disk.is_full = True
+        self._cluster.scheduler.after(duration, self._empty, victims)
+
+    def _empty_when_met(self, victims: list[SimReplica], before: list[int], patience: int) -> None:
+        """There is room again, but not before somebody looked for it in vain."""
+        if self._is_over() or [replica.disk.refusals for replica in victims] != before:
+            self._empty(victims)
+        else:
+            self._cluster.scheduler.idle += 1
+            self._cluster.scheduler.after(patience, self._empty_when_met, victims, before, patience)
 
     def _empty(self, victims: list[SimReplica]) -> None:
         for replica in victims:

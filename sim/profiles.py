@@ -325,7 +325,7 @@ def _draw_disk_faults(draw: _Draw, hurry: int, decaying: int) -> DiskFaultPlan:
         old_copies=some("old copies", 0.3, 2, 1, 4) if decaying else 0,
         bit_flips=some("bit flips", 0.4, 2, 1, 4) if decaying else 0,
         io_errors=some("input/output errors", 0.2, 1, 3),
-        full_disks=some("full disks", 0.15, 1, 3),
+        full_disks=some("full disks", 0.25, 1, 3),
         stalls=some("stalls", 0.2, 1, 3),
         dead_disks=some("dead disks", 0.15, 1, 2),
         full_mean=draw.one_of("full", 500, 2000) * MS // hurry,

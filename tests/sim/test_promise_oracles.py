@@ -242,11 +242,13 @@ def test_inv_29_an_amnesiac_is_bound_by_what_it_hears(anchor: PrepareId | None) 
 
 def test_ops_of_another_release() -> None:
     """T-32: an op of a later release on top of the log that all know."""
-    w = World(inv.OneRelease)
+    w = World(lambda facts: inv.OneRelease(facts, ONE.release))
     later = attrs.evolve(prepare_at(2, ONE), release=2)
     w.watch.append(2, WalAppend(1, (ONE,), None))
     with violates("one release"):
         w.watch.append(2, WalAppend(2, (later,), None))
+    with violates("one release"):  # Nor does a log begin with one.
+        w.watch.append(2, WalAppend(2, (attrs.evolve(OTHER_ONE, release=2),), None))
 
 
 def test_inv_29_an_older_checkpoint_binds_to_less() -> None:
