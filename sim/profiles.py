@@ -154,7 +154,7 @@ def draw_ambushed(choices: Choices) -> Shape:
             old_positions=int(draw.exists("old positions", 0.2)),
             last_restarts=int(draw.exists("last restart", 0.2)),
             down_mean=draw.one_of("down", 1, 300) * MS,
-            disks=DiskFaultPlan(dead_disks=int(draw.exists("dead disk", 0.2))),
+            disks=DiskFaultPlan(dead_disks=2 * int(draw.exists("dead disk", 0.3))),
         ),
         mixed_releases=draw.exists("mixed releases", MIXED_SHARE),
     )
@@ -327,7 +327,7 @@ def _draw_disk_faults(draw: _Draw, hurry: int, decaying: int) -> DiskFaultPlan:
         io_errors=some("input/output errors", 0.2, 1, 3),
         full_disks=some("full disks", 0.25, 1, 3),
         stalls=some("stalls", 0.2, 1, 3),
-        dead_disks=some("dead disks", 0.15, 1, 2),
+        dead_disks=some("dead disks", 0.25, 1, 2),
         full_mean=draw.one_of("full", 500, 2000) * MS // hurry,
         stall_mean=draw.one_of("stall", 500, 100, 2000) * MS // hurry,
     )
