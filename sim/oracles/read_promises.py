@@ -32,7 +32,7 @@ class _JudgesReads(Oracle):
         super().__init__(facts)
         self._asked: dict[int, dict[_Question, int]] = {}  # Replica -> question -> its moment.
 
-    def on_start(self, replica: int, _: Start) -> None:
+    def on_start(self, replica: int, start: Start) -> None:
         """Nobody waits at a new process."""
         self._asked.pop(replica, None)
 
