@@ -52,7 +52,7 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         invariants.AppliedBelowCommit(facts),
         invariants.PipelineBound(facts, shape.limits),
         invariants.ChainedHeaders(facts),
-        invariants.OneRelease(facts, shape.options(0).release),
+        invariants.OneRelease(facts),
         invariants.RisingTimestamps(facts),
         invariants.EqualStates(facts),
         invariants.EligibleVoters(facts),

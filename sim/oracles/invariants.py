@@ -314,10 +314,13 @@ class ChainedHeaders(Oracle):
 class OneRelease(Oracle):
     """T-32: ops are of the release of the log that they continue. Nobody raises it: others may know no later one."""
 
-    def __init__(self, facts: Facts, first: int) -> None:
-        """`first`: the latest release that every program of the run speaks, which a log begins with."""
+    def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
-        self._first = first
+        self._least: dict[int, int] = {}  # Replica -> the earliest release that it speaks: a log begins with that.
+
+    def on_step(self, replica: int, state: State) -> None:
+        """Ask its program."""
+        self._least[replica] = state.options.release_min
 
     def on_append(self, replica: int, append: WalAppend) -> None:
         """Compare each with the one below."""
@@ -325,7 +328,7 @@ class OneRelease(Oracle):
             below = self.facts.prepares.get(prepare.parent)
             if below is None:
                 continue
-            release = below.release if below.op else self._first
+            release = below.release if below.op else self._least.get(primary_of(prepare.view), prepare.release)
             if prepare.release != release:
                 violate(
                     "one release",
