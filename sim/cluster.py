@@ -19,7 +19,7 @@ from sim.oracles.reference import ExecutedOnce
 from sim.oracles.sane_time import SaneTime
 from sim.oracles.stability import HeardIsNotSilent, LeadsWithALiveDisk, Stable
 from sim.oracles.survival import AnsweredSurvives
-from sim.oracles.traffic import NoCopyStorm
+from sim.oracles.traffic import AsksAround, NoCopyStorm
 from sim.oracles.watch import Oracle
 from sim.replica import SimReplica
 from sim.scheduler import TICK_US, Scheduler
@@ -58,6 +58,7 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         invariants.EligibleVoters(facts),
         invariants.Bounds(facts, shape.limits),
         invariants.CheckpointsAgree(facts),
+        invariants.WrongStateIsKnown(facts),
         invariants.CrashesLeaveNoFault(facts),
         invariants.RepliesAreCommitted(facts),
         AnsweredSurvives(facts),
@@ -67,6 +68,7 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         promises.NewLogKeepsCommitted(facts),
         promises.DenialsAreTrue(facts),
         promises.DurableStays(facts),
+        promises.FoundWasWritten(facts),
         promises.WatermarkStays(facts),
         promises.EntriesOfTheirView(facts),
         promises.NewestLogWins(facts),
@@ -75,12 +77,14 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         votes.ViewsHaveQuorums(facts),
         read_promises.ReadsAreFresh(facts),
         read_promises.ReadsAreConfirmed(facts),
+        read_promises.PositionsAreOwn(facts),
         client_promises.StrangersAreConfirmed(facts),
         client_promises.RefusalsAreCertain(facts),
         client_promises.CheckpointsKeepReplies(facts, shape.limits.session_window),
         HeardIsNotSilent(facts, shape.timeouts),
         LeadsWithALiveDisk(facts, shape.timeouts),
         NoCopyStorm(facts),
+        AsksAround(facts),
         executed,
     ]
 

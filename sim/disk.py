@@ -85,6 +85,8 @@ class FakeDisk:
         self._error: StorageError | None = None  # What the pending step ends with.
         self._is_view = False  # Of another disk's files.
         self.is_full = False  # No file grows, and no new one finds room.
+        self.full_folder = ""  # No file grows in there, and no new one finds room.
+        self.refusals = 0  # Steps so far that found no room.
         # Asked about every write while it is set: where it goes instead, None for its own place.
         self.divert: Callable[[steps.Write], Place | None] | None = None
         # Asked likewise: how many reads of its sectors return what stood there before.
@@ -118,8 +120,9 @@ class FakeDisk:
         assert not self._is_view or kind is steps.ListFiles, "a view is for reading"
         if self.fail_after is not None and (kind is steps.Write or kind is steps.Flush):
             self._count_down(step)
-        if self._error is None and self.is_full and self._needs_room(step):
+        if self._error is None and (self.is_full or self.full_folder) and self._needs_room(step):
             self._error = DiskFullError(f"disk {self.owner} is full")
+            self.refusals += 1
         if type(step) is steps.Write:
             self._write(step) if self._error is None else self._write_part(step)
 
@@ -323,6 +326,8 @@ class FakeDisk:
             file.unflushed = []
 
     def _needs_room(self, step: Step) -> bool:
+        if not self.is_full and not file_of(step).startswith(self.full_folder):
+            return False
         if type(step) is steps.Write:
             return step.offset + len(step.data) > self.size_of(step.file)
         return type(step) is steps.Allocate

@@ -22,26 +22,27 @@ from sim.cluster import SimCluster
 from sim.disk import ALWAYS, SECTOR_SIZE, FakeDisk, Place
 from sim.replica import SimReplica
 from trio_pb.storage import proofs, superblock
-from trio_pb.storage.disk import Write
+from trio_pb.storage.disk import Write, run
+from trio_pb.storage.inspect import survey
 from trio_pb.storage.journal import LOG_FOLDER, SPARE_FILE
 from trio_pb.storage.packs import CHECKPOINT_FOLDER
+from trio_pb.storage.page import PAGE_HEAD_SIZE
 from trio_pb.storage.proofs import PROOFS_FILE
 from trio_pb.storage.superblock import SUPERBLOCK_FILE
 
-__all__ = ["DISK_FAULTS", "Decay", "DiskFaults"]
+__all__ = ["DISK_FAULTS", "LOG", "PACKS", "Decay", "DiskFaults", "rot"]
 
 MS = 1000  # Microseconds.
+PATIENCE = 5 * MS  # Between two looks for a primary.
 PAGE = 4096  # Writes of the journal begin on these.
 LOG, PACKS = f"{LOG_FOLDER}/", f"{CHECKPOINT_FOLDER}/"
 # Where decay strikes; a place that is named twice is struck twice as often.
 ZONES = (LOG, LOG, LOG, LOG, PACKS, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
-LAST_ZONES = (LOG, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
-LAST_WOUNDS_SHARE = 0.75
 # What a sweep must have seen, as counted.
 DISK_FAULTS = (
     *("rot", "unreadable sectors", "misdirected write", "lost write", "short write", "stale reads", "lost file"),
-    "old superblock copy",
-    *("input/output error", "full disk", "stalled disk", "slow disk"),
+    *("old superblock copy", "bit flip"),
+    *("input/output error", "full disk", "no room for checkpoints", "stalled disk", "slow disk", "dead disk"),
 )
 
 
@@ -117,11 +118,13 @@ class DiskFaults:
             ("stale", plan.stale_reads, self._outdate),
             ("lose file", plan.lost_files, self._lose_file),
             ("old copy", plan.old_copies, self._go_back),
+            ("bit flip", plan.bit_flips, self._flip_bit),
         )
         failure = (
             ("io error", plan.io_errors, self._fail),
             ("fill", plan.full_disks, self._fill),
             ("stall", plan.stalls, self._stall),
+            ("dead disk", plan.dead_disks, self._die),
         )
         return (*decay, *failure) if self.decays else failure
 
@@ -137,19 +140,8 @@ class DiskFaults:
         for replica in self._cluster.replicas:
             disk = replica.disk
             disk.divert = disk.outdate = disk.fail_after = None
-            disk.is_full = False
+            disk.is_full, disk.full_folder = False, ""
             replica.stalled_until, replica.slowness = 0, 1
-
-    def wound(self) -> None:
-        """Once more something decays, where it may, while all is at rest: only scrubbing can find it (PROTOCOL 7.5).
-
-        What rots amid work is mostly written again before anybody looks, superblock and proofs above all.
-        """
-        for index, decay in enumerate(self.decays):
-            key: Key = ("last wound", index)
-            if decay.replica.is_up and self._choices.flag(key, LAST_WOUNDS_SHARE):
-                zone = LAST_ZONES[self._choices.number((*key, "zone"), 0, len(LAST_ZONES) - 1, 0)]
-                self._strike(key, decay, zone, "rot", _rot)
 
     def _decay(self, replica: SimReplica) -> Decay:
         key: Key = ("decay", replica.number)
@@ -167,7 +159,7 @@ class DiskFaults:
 
     def _rot(self, index: int) -> None:
         """Neighbouring sectors change by themselves."""
-        self._damage_sectors(("rot", index), "rot", _rot)
+        self._damage_sectors(("rot", index), "rot", rot)
 
     def _fail_reads(self, index: int) -> None:
         """Neighbouring sectors cannot be read: for a few times, or until they are written again."""
@@ -181,10 +173,10 @@ class DiskFaults:
         if self._is_over():
             return
         decay = self._victim(key)
-        if self._strike(key, decay, self._zone(key), kind, damage):
+        if self.strike(key, decay, self._zone(key), kind, damage):
             self._perhaps_restart(decay, key)
 
-    def _strike(self, key: Key, decay: Decay, zone: str, kind: str, damage: Damage) -> bool:
+    def strike(self, key: Key, decay: Decay, zone: str, kind: str, damage: Damage) -> bool:
         """Damage neighbouring sectors of a file of `zone`; return whether it holds anything."""
         choices = self._choices
         file, sectors = decay.sectors(zone, choices.number((*key, "file"), 0, 255, 0))
@@ -330,6 +322,33 @@ class DiskFaults:
         disk.overwrite(SUPERBLOCK_FILE, place, old)
         self._perhaps_restart(decay, key)
 
+    def _flip_bit(self, index: int) -> None:
+        """One bit of a page changes, mostly of the newest proof: all that it says still looks right (T-13)."""
+        if self._is_over():
+            return
+        key: Key = ("bit flip", index)
+        decay = self._victim(key)
+        zone = PROOFS_FILE if self._choices.flag((*key, "proof"), 0.7) else self._zone(key)
+        file, sectors = decay.sectors(zone, self._choices.number((*key, "file"), 0, 255, 0))
+        if not sectors:
+            return
+        place = sectors[self._choices.number((*key, "sector"), 0, 4095, 0) % len(sectors)] * SECTOR_SIZE
+        held = decay.disk.contents(file, place, SECTOR_SIZE).rstrip(b"\0")
+        if zone == PROOFS_FILE:
+            # One written long ago is read by nobody.
+            found = run(decay.disk.remains(), survey())
+            newest = [it.offset for it in found.proofs if it.proof is not None and it.proof == found.proof]
+            place = next((it for it in newest if decay.covers(file, it)), place)
+            held = decay.disk.contents(file, place, proofs.COPY_SIZE).rstrip(b"\0")
+        # Behind the head, whose every field is compared.
+        at = PAGE_HEAD_SIZE if len(held) > PAGE_HEAD_SIZE else 0
+        at += self._choices.number((*key, "byte"), 0, 4095, 0) % max(len(held) - at, 1)
+        bit = 1 << self._choices.number((*key, "bit"), 0, 7, 0)
+        decay.mark(zone)
+        self._note("bit flip")
+        decay.disk.overwrite(file, place + at, bytes([held[at] ^ bit]))
+        self._perhaps_restart(decay, key)
+
     # --- Failure ----------------------------------------------------------------------------------
 
     def _anybody(self, key: Key) -> SimReplica:
@@ -354,15 +373,31 @@ class DiskFaults:
         victims = (
             everybody if chosen == 3 else primaries[:1] if chosen == 2 and primaries else [self._anybody((*key, "any"))]
         )
+        duration = self._choices.latency((*key, "long"), 50 * MS, self._cluster.shape.faults.disks.full_mean)
+        if self._choices.flag((*key, "checkpoints"), 0.5):
+            # The log has its room already: what a disk of which somebody else takes the rest meets is a checkpoint.
+            self._note("no room for checkpoints")
+            for replica in victims:
+                replica.disk.full_folder = PACKS
+            before = [replica.disk.refusals for replica in victims]
+            self._cluster.scheduler.after(duration, self._empty_when_met, victims, before, duration)
+            return
         self._note("full disk")
         for replica in victims:
             replica.disk.is_full = True
-        duration = self._choices.latency((*key, "long"), 50 * MS, self._cluster.shape.faults.disks.full_mean)
         self._cluster.scheduler.after(duration, self._empty, victims)
+
+    def _empty_when_met(self, victims: list[SimReplica], before: list[int], patience: int) -> None:
+        """There is room again, but not before somebody looked for it in vain."""
+        if self._is_over() or [replica.disk.refusals for replica in victims] != before:
+            self._empty(victims)
+        else:
+            self._cluster.scheduler.idle += 1
+            self._cluster.scheduler.after(patience, self._empty_when_met, victims, before, patience)
 
     def _empty(self, victims: list[SimReplica]) -> None:
         for replica in victims:
-            replica.disk.is_full = False
+            replica.disk.is_full, replica.disk.full_folder = False, ""
 
     def _stall(self, index: int) -> None:
         """A disk does not answer for a while, or slowly; in half of the cases that of the primary, if there is one."""
@@ -381,11 +416,25 @@ class DiskFaults:
             self._note("stalled disk")
             replica.stalled_until = now + duration
 
+    def _die(self, index: int) -> None:
+        """The disk of a primary does not get on, for longer than it may lead with one (T-26)."""
+        if self._is_over():
+            return
+        primary = next((it for it in self._cluster.replicas if it.is_primary), None)
+        if primary is None:
+            self._cluster.scheduler.after(PATIENCE, self._die, index)
+            return
+        self._note("dead disk")
+        times = self._choices.number(("dead disk", index, "times"), 4, 8, 4)
+        patience = self._cluster.shape.timeouts.disk_ticks * primary.tick_us
+        primary.stalled_until = self._cluster.scheduler.now + times * patience
+
     def _hurry(self, replica: SimReplica) -> None:
         replica.slowness = 1
 
 
-def _rot(decay: Decay, file: str, sector: int) -> None:
+def rot(decay: Decay, file: str, sector: int) -> None:
+    """A sector changes by itself (`Damage`)."""
     decay.disk.rot(file, sector)
 
 

@@ -18,6 +18,7 @@ from sim.congestion import CONGESTION
 from sim.cores import CORES
 from sim.disk_faults import DISK_FAULTS
 from sim.minimal_quorums import MINIMAL_QUORUMS
+from sim.old_positions import OLD_POSITIONS
 from sim.partitions import PARTITIONS
 from sim.processes import PROCESSES
 from sim.profiles import FAMILIES, Family
@@ -39,7 +40,7 @@ FAULTS: dict[Family, tuple[str, ...]] = {
     Family.DISK: (*DISK_FAULTS, *ROTTEN_WITNESSES),
     Family.MEMORY: ("flip", "diverged"),
     Family.AMBUSH: AMBUSHES,
-    Family.ADVERSARY: (*MINIMAL_QUORUMS, *ANCIENT_MESSAGES),
+    Family.ADVERSARY: (*MINIMAL_QUORUMS, *ANCIENT_MESSAGES, *OLD_POSITIONS),
 }
 # Some need two families at once, or are rare: a sweep of everything has them.
 RARE = ("newer release", "abdicated", "view_timeout", "truncated", "suffixes dropped", "repaired")

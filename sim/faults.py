@@ -13,7 +13,9 @@ from sim.clocks import Clocks
 from sim.cluster import SimCluster
 from sim.congestion import Congestion
 from sim.disk_faults import DiskFaults
+from sim.last_wounds import LastWounds
 from sim.minimal_quorums import MinimalQuorums
+from sim.old_positions import OldPositions
 from sim.partitions import Partitions
 from sim.processes import Processes
 from sim.replica import SimReplica
@@ -38,6 +40,8 @@ class FaultInjector:
         self._adversary = MinimalQuorums(cluster, self._note, lambda: self.is_healed)
         self._ancients = AncientMessages(cluster, self._note, lambda: self.is_healed)
         self._witnesses = RottenWitnesses(cluster, self._note, lambda: self.is_healed, self._disks.decays)
+        self._positions = OldPositions(cluster, self._note, lambda: self.is_healed)
+        self._last_wounds = LastWounds(cluster, self._note, self._disks)
         self._clients = ClientFaults(cluster, self._note, lambda: self.is_healed)
         self._clocks = Clocks(cluster, self._note, lambda: self.is_healed, self._victim)
         self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
@@ -63,6 +67,7 @@ class FaultInjector:
             *self._adversary.plan(),
             *self._ancients.plan(),
             *self._witnesses.plan(),
+            *self._positions.plan(),
             *self._disks.plan(),
             *self._beyond.plan(),
         ):
@@ -95,11 +100,12 @@ class FaultInjector:
         self._clients.heal()
         self._adversary.heal()
         self._witnesses.heal()
+        self._positions.heal()
         self._processes.heal()
 
     def wound(self) -> None:
-        """After everything healed, and before repair is demanded: what only scrubbing can find."""
-        self._disks.wound()
+        """After everything healed, and before repair is demanded: what nobody's work covers up."""
+        self._last_wounds.inflict()
 
     def _demand_stability(self) -> None:
         """All was well for long: nothing may disturb the view any more but what cuts off its primary (INV-34)."""

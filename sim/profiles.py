@@ -98,7 +98,7 @@ def draw_shape(choices: Choices, families: frozenset[Family] = EVERYTHING) -> Sh
         decaying = draw.one_of("decaying", 1, 2)
     workload = _draw_workload(draw, clients, hurry)
     codec = draw.exists("codec", CODEC_SHARE if families == EVERYTHING else CODEC_SHARE_FOCUSED)
-    flips = int(replicas > 2 and draw.has(Family.MEMORY, "flip exists", 0.08))
+    flips = int(replicas > 2 and draw.has(Family.MEMORY, "flip exists", 0.15))
     if flips:  # Where neither scans nor keys look, a wrong state shows in checkpoints only, never in an answer.
         workload = attrs.evolve(workload, scans=0.0, keys=0.0)
     return Shape(
@@ -131,7 +131,9 @@ def draw_ambushed(choices: Choices) -> Shape:
         clients=clients,
         # A short silence deposes a primary, but the other timers leave its tail the time to be written, and
         # a heartbeat every tick tells it of the new view before the script kills it.
-        timeouts=Timeouts(heartbeat_ticks=1, suspect_ticks=12, suspect_jitter_ticks=6, check_quorum_ticks=10),
+        timeouts=Timeouts(
+            heartbeat_ticks=1, suspect_ticks=12, suspect_jitter_ticks=6, check_quorum_ticks=10, disk_ticks=50
+        ),
         network=NetworkFaults(latency_min=50, latency_mean=draw.one_of("latency mean", 100, 500, 3 * MS)),
         workload=WorkloadPlan(
             operations=60 // clients,
@@ -149,8 +151,12 @@ def draw_ambushed(choices: Choices) -> Shape:
             follow_work=True,
             ambushes=8,
             ancient_messages=int(draw.exists("ancient messages", 0.5)),
+            old_positions=int(draw.exists("old positions", 0.2)),
+            last_restarts=int(draw.exists("last restart", 0.2)),
             down_mean=draw.one_of("down", 1, 300) * MS,
+            disks=DiskFaultPlan(dead_disks=2 * int(draw.exists("dead disk", 0.3))),
         ),
+        mixed_releases=draw.exists("mixed releases", MIXED_SHARE),
     )
 
 
@@ -317,9 +323,11 @@ def _draw_disk_faults(draw: _Draw, hurry: int, decaying: int) -> DiskFaultPlan:
         stale_reads=some("stale reads", 0.3, 2, 1, 6) if decaying else 0,
         lost_files=some("lost files", 0.3, 1, 2, 3) if decaying else 0,
         old_copies=some("old copies", 0.3, 2, 1, 4) if decaying else 0,
+        bit_flips=some("bit flips", 0.4, 2, 1, 4) if decaying else 0,
         io_errors=some("input/output errors", 0.2, 1, 3),
-        full_disks=some("full disks", 0.15, 1, 3),
+        full_disks=some("full disks", 0.25, 1, 3),
         stalls=some("stalls", 0.2, 1, 3),
+        dead_disks=some("dead disks", 0.25, 1, 2),
         full_mean=draw.one_of("full", 500, 2000) * MS // hurry,
         stall_mean=draw.one_of("stall", 500, 100, 2000) * MS // hurry,
     )
@@ -347,6 +355,8 @@ def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: Disk
         wipes=some(Family.PROCESS, "wipes", 0.08, 1) if replicas > (4 if flips else 2) else 0,
         minimal_quorums=some(Family.ADVERSARY, "minimal quorums", 0.15, 2, 1, 4),
         ancient_messages=some(Family.ADVERSARY, "ancient messages", 0.15, 1),
+        old_positions=some(Family.ADVERSARY, "old positions", 0.15, 1, 3) if replicas > 1 else 0,
+        last_restarts=some(Family.PROCESS, "last restart", 0.3, 1),
         rotten_witnesses=some(Family.DISK, "rotten witnesses", 0.4, 2, 1, 4) if disks.decaying else 0,
         client_crashes=some(Family.CLIENT, "client crashes", 0.15, 1, 3),
         client_returns=some(Family.CLIENT, "client returns", 0.12, 6, 3, 12),
@@ -412,8 +422,8 @@ DEFAULT_PROFILE = "all"
 FAMILIES: Mapping[str, frozenset[Family]] = MappingProxyType(
     {
         DEFAULT_PROFILE: EVERYTHING,
-        "network": frozenset({Family.NETWORK, Family.CLIENT}),
-        "storage": frozenset({Family.DISK, Family.PROCESS}),
+        "network": frozenset({Family.NETWORK, Family.CLIENT, Family.MEMORY}),
+        "storage": frozenset({Family.DISK, Family.PROCESS, Family.MEMORY}),
         "crash": frozenset({Family.PROCESS, Family.ADVERSARY}),
         "clock": frozenset({Family.CLOCK, Family.PROCESS}),
         "ambush": frozenset({Family.AMBUSH}),

@@ -30,7 +30,7 @@ from trio_pb.core.messages import (
 )
 from trio_pb.errors import RemoteProtocolError
 
-__all__ = ["OddClient", "ReturningClient"]
+__all__ = ["HereReader", "OddClient", "ReturningClient"]
 
 ODD_NUMBERS = (0, 1, 2, 9, 1 << 32, (1 << 64) - 1)
 CUSTOMER = 1 << 30  # Orders of these clients are nobody else's.
@@ -93,6 +93,22 @@ class _RawClient(SimClient):
         token = (self.node << 24) + self._placed
         self.world.history.begin(Operation(token, self.name, PLACE, body, is_read=False), self.world.scheduler.now)
         return body
+
+
+class HereReader(_RawClient):
+    """Reads at whatever replica it is told to, and waits for nothing."""
+
+    def __init__(self, world: ClientWorld, node: int, name: str, addresses: tuple[str, ...]) -> None:
+        super().__init__(world, node, name, addresses)
+        self._asked = 0
+
+    def ask(self, replica: int) -> None:
+        """Ask what the subject of the run can be asked, on a new connection."""
+        probe = self.world.shape.subject.probe()
+        if probe is not None:
+            self._asked += 1
+            client = self.node.to_bytes(16, "little")
+            self.call(replica, Read(client, self._asked, probe.code, probe.body, ReadMode.LINEARIZABLE_HERE, 0, b""))
 
 
 class ReturningClient(_RawClient):

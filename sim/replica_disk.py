@@ -19,7 +19,7 @@ from sim.oracles.watch import Watch
 from sim.scheduler import Scheduler
 from sim.shape import Shape
 from trio_pb.core.durable import Scan
-from trio_pb.core.ports import Scrubbed, Start, SuperblockDone, WalDone
+from trio_pb.core.ports import Scrubbed, Start, SuperblockDone, WalDone, WalReadDone
 from trio_pb.errors import DataDirectoryError, DiskFullError, StorageError
 from trio_pb.storage.disk import Flush, Job, Read, Write, run
 from trio_pb.storage.proofs import PROOFS_FILE
@@ -221,8 +221,15 @@ class ReplicaDisk(ABC):
                 watch.append_done(self.number, completion.sequence)
             elif type(completion) is SuperblockDone:
                 watch.image_done(self.number, completion.sequence)
+            elif type(completion) is WalReadDone:
+                self._judge_record(completion)
             elif type(completion) is Scrubbed and not watch.facts.disks[self.number].is_damaged:
                 self._judge_scrubbing(completion)
+
+    def _judge_record(self, read: WalReadDone) -> None:
+        """What lies in a record's place is that record, or none (T-17)."""
+        if read.prepare is not None and read.prepare.id != read.id:
+            violate("wrong record", f"{self.name}: asked for {read.id}, storage hands out {read.prepare.id}")
 
     def _judge_scrubbing(self, found: Scrubbed) -> None:
         """On a disk that nothing damaged there is no damage to be found."""

@@ -36,6 +36,7 @@ from trio_pb.core.marks import Mark, take_reached
 
 __all__ = ["IMPOSSIBLE", "Failure", "RunReport", "run_shape"]
 
+REPAIR_TICKS = 2 * N_LIVE_TICKS  # In which damage that decay left at rest is found and healed.
 BEYOND_TICKS = 1000  # In which a cluster shows whether it gets on after all.
 CORE_OPERATIONS = 2  # That every client asks of a core.
 LAST_ROUNDS = 3  # In which every client asks something of a cluster that is whole again.
@@ -191,7 +192,7 @@ def _run(cluster: SimCluster) -> None:
     _demand_progress(cluster, is_done, replicas)
     injector.wound()
     repaired = Repaired(cluster.facts, replicas)
-    cluster.run_until(repaired.is_done, scheduler.now + CONVERGENCE_TICKS * TICK_US)
+    cluster.run_until(repaired.is_done, scheduler.now + REPAIR_TICKS * TICK_US)
     repaired.demand()
     _demand_service(cluster, is_done, replicas, workloads)
     cluster.watch.end()

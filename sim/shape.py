@@ -54,12 +54,14 @@ class DiskFaultPlan:
     stale_reads: int = 0  # Writes after which their sectors show for a while what they held before.
     lost_files: int = 0
     old_copies: int = 0  # Of the superblock: one copy goes back to what it was.
+    bit_flips: int = 0  # In one page, of the newest proof above all; all else that the page says stays right.
     ruins: int = 0  # Of all copies of something, at one replica, at most of them or at all; beyond the model only.
     betrayals: int = 0  # Of a primary, by all who acknowledged what it commits; beyond the model only.
     forgotten_flushes: int = 0  # Times at which a disk reports flushes that it does not make; beyond the model only.
     io_errors: int = 0  # These and the following befall any replica, and damage nothing.
     full_disks: int = 0
     stalls: int = 0
+    dead_disks: int = 0  # Of a primary, for longer than it may lead with one that does not get on (T_DISK).
     full_mean: int = 500_000
     stall_mean: int = 500_000
 
@@ -91,6 +93,8 @@ class FaultPlan:
     clock_freezes: int = 0
     minimal_quorums: int = 0  # Times in which a prepare reaches a bare quorum in time.
     ancient_messages: int = 0  # From then on, what was said in older views is heard again when a view begins.
+    old_positions: int = 0  # Times in which a backup that restarted hears what its last boot was told for a read.
+    last_restarts: int = 0  # Replicas that restart after everything healed, when nobody asks for anything.
     rotten_witnesses: int = 0  # Times in which the one backup that holds an op beside its primary loses it.
     client_crashes: int = 0
     client_returns: int = 0  # Of one client that knows its session of before.

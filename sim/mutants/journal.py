@@ -226,7 +226,7 @@ def oldest_superblock_is_left(patch: Patch) -> None:
 @mutant(
     breaks="2.3: own offset, nonce and identity (T-17)",
     source="Bairavasundaram et al., FAST'08: misdirected writes",
-    expects=("INV-1", "INV-2", "INV-7", "INV-8", "INV-29", "INV-33", "INV-35", "scrub"),
+    expects=("wrong record", "INV-1", "INV-2", "INV-7", "INV-8", "INV-29", "INV-33", "INV-35", "scrub"),
 )
 def wrong_place_and_wrong_record(patch: Patch) -> None:
     """What lies in the place of a record is taken for it, whatever it is."""

@@ -248,12 +248,8 @@ def execute_what_is_there(patch: Patch) -> None:
 )
 def order_in_own_release(patch: Patch) -> None:
     """A primary gives its ops the release of its program."""
-    prepare: Callable[[normal.Normal], None] = vars(normal.Normal)["_prepare"]
 
-    def wrong(self: normal.Normal) -> None:
-        log: execution.Execution = vars(self)["_execution"]
-        right, log.applied_release = log.applied_release, self.state.options.release
-        prepare(self)
-        log.applied_release = right
+    def wrong(self: normal.Normal) -> int:
+        return self.state.options.release
 
-    patch.set(normal.Normal, "_prepare", wrong)
+    patch.set(normal.Normal, "_release_of_log", wrong)

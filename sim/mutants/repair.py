@@ -133,7 +133,7 @@ def credit_never_returns(patch: Patch) -> None:
 @mutant(
     breaks="8.1: the sources of a body",
     source="a bug of this code, found by a sweep: two that lack an op asked each other",
-    expects=("INV-33", "INV-35"),
+    expects=("turns", "INV-33", "INV-35"),
 )
 def ask_one_peer_only(patch: Patch) -> None:
     """What is missing is always asked of the same peer, whether it has it or not."""

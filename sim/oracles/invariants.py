@@ -50,6 +50,7 @@ __all__ = [
     "RepliesAreCommitted",
     "RisingTimestamps",
     "ViewsNeverFall",
+    "WrongStateIsKnown",
 ]
 
 
@@ -313,14 +314,25 @@ class ChainedHeaders(Oracle):
 class OneRelease(Oracle):
     """T-32: ops are of the release of the log that they continue. Nobody raises it: others may know no later one."""
 
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._least: dict[int, int] = {}  # Replica -> the earliest release that it speaks: a log begins with that.
+
+    def on_step(self, replica: int, state: State) -> None:
+        """Ask its program."""
+        self._least[replica] = state.options.release_min
+
     def on_append(self, replica: int, append: WalAppend) -> None:
-        """Compare each with the one below; the first is of whatever release its primary gives it."""
+        """Compare each with the one below."""
         for prepare in append.prepares:
             below = self.facts.prepares.get(prepare.parent)
-            if below is not None and below.op and prepare.release != below.release:
+            if below is None:
+                continue
+            release = below.release if below.op else self._least.get(primary_of(prepare.view), prepare.release)
+            if prepare.release != release:
                 violate(
                     "one release",
-                    f"R{replica}: op {prepare.op} is of release {prepare.release}, the one below of {below.release}",
+                    f"R{replica}: op {prepare.op} is of release {prepare.release}, and continues a log of {release}",
                 )
 
 
@@ -366,6 +378,34 @@ class EqualStates(Oracle):
             return  # So will this. A flip alone shows in no answer, and probes are made of those.
         if self._probes.setdefault(probe.op, probe.digest) != probe.digest:
             violate("INV-20", f"R{replica}: its probe at op {probe.op} differs from that of another replica")
+
+
+class WrongStateIsKnown(Oracle):
+    """INV-20: whoever knows that a quorum made another checkpoint of the same op does not trust its own state (9).
+
+    Judged in the step in which it learns of both. A restart may find both on the disk, and has to hear of it again.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._judged: dict[int, tuple[CheckpointId, CheckpointId]] = {}  # Replica -> its own and the certified one.
+
+    def on_start(self, replica: int, start: Start) -> None:
+        """What stands on the disk is not news."""
+        image = start.superblock
+        self._judged[replica] = image.checkpoint, image.certified
+
+    def on_step(self, replica: int, state: State) -> None:
+        """Compare, when either is new."""
+        own, certified = state.checkpoint, state.certified
+        judged = self._judged.get(replica)
+        if judged is not None and own is judged[0] and certified is judged[1]:
+            return
+        self._judged[replica] = own, certified
+        if judged == (own, certified) or own.op != certified.op or own == certified:
+            return
+        if not (state.is_untrusted or state.is_state_lost):
+            violate("INV-20", f"R{replica} trusts its state of op {own.op}, of which a quorum certified another")
 
 
 class CheckpointsAgree(Oracle):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sim.oracles.facts import Facts, violate, watermark_of
 from sim.oracles.watch import Oracle
-from trio_pb.core.durable import Install, Superblock
+from trio_pb.core.durable import Install, Proof, Superblock
 from trio_pb.core.messages import CommitOk, DoViewChange, EntryState, PrepareMessage, PrepareOk, StartView
 from trio_pb.core.ports import Send, Start, WalAppend
 from trio_pb.core.prepare import PrepareId
@@ -19,6 +19,7 @@ __all__ = [
     "DenialsAreTrue",
     "DurableStays",
     "EntriesOfTheirView",
+    "FoundWasWritten",
     "NewLogKeepsCommitted",
     "NewestLogWins",
     "RequirementsHold",
@@ -365,6 +366,30 @@ class DurableStays(Oracle):
             proof = start.scan.proof
             if proof is None or proof.sequence < disk.proof.sequence:
                 violate("INV-29", f"R{replica}: its durable proof {disk.proof.sequence} is gone after a restart")
+
+
+class FoundWasWritten(Oracle):
+    """INV-29: a proof that a restart finds is one that this replica wrote, word for word (2.3, T-13).
+
+    What is damaged counts as not there; it never speaks.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._written: dict[int, dict[int, Proof]] = {}  # Replica -> number -> proof.
+
+    def on_append(self, replica: int, append: WalAppend) -> None:
+        """Remember; one that the disk never got may be forgotten, but not mistaken for another."""
+        if append.proof is not None:
+            self._written.setdefault(replica, {})[append.proof.sequence] = append.proof
+
+    def on_start(self, replica: int, start: Start) -> None:
+        """Compare."""
+        found = start.scan.proof
+        if found is None or found.sequence == 0 or self.facts.disks[replica].is_wiped:
+            return  # The first one is made with the disk.
+        if self._written.get(replica, {}).get(found.sequence) != found:
+            violate("INV-29", f"R{replica} finds a proof {found.sequence} up to op {found.acked} that it never wrote")
 
 
 class RequirementsHold(Oracle):

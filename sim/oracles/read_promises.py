@@ -10,11 +10,11 @@ import attrs
 
 from sim.oracles.facts import Facts, violate
 from sim.oracles.watch import Oracle
-from trio_pb.core.messages import ClientMessage, CommitOk, PrepareOk, Read, Reply, ServerMessage
+from trio_pb.core.messages import ClientMessage, CommitOk, PrepareOk, Read, ReadIndexOk, Reply, ServerMessage
 from trio_pb.core.ports import Send, Start
-from trio_pb.core.state import primary_of
+from trio_pb.core.state import State, primary_of
 
-__all__ = ["ReadsAreConfirmed", "ReadsAreFresh", "Voices"]
+__all__ = ["PositionsAreOwn", "ReadsAreConfirmed", "ReadsAreFresh", "Voices"]
 
 
 @attrs.frozen
@@ -32,7 +32,7 @@ class _JudgesReads(Oracle):
         super().__init__(facts)
         self._asked: dict[int, dict[_Question, int]] = {}  # Replica -> question -> its moment.
 
-    def on_start(self, replica: int, _: Start) -> None:
+    def on_start(self, replica: int, start: Start) -> None:
         """Nobody waits at a new process."""
         self._asked.pop(replica, None)
 
@@ -67,6 +67,45 @@ class ReadsAreFresh(_JudgesReads):
             violate(
                 "INV-23", f"R{replica} answers a read from op {answer.op}; op {moment} was committed before it came"
             )
+
+
+class PositionsAreOwn(_JudgesReads):
+    """INV-23: a backup answers from a position that was told to this boot of it, after the question came (10.2, T-38).
+
+    An answer to an earlier boot, or to an earlier question, may be older than what others have heard of meanwhile.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._told = 0  # So far: the time here.
+        self._newest: dict[tuple[int, int], int] = {}  # (replica, boot) -> when it was last told a position.
+        self._boots: dict[int, int] = {}
+        self._leads: dict[int, bool] = {}
+
+    def on_start(self, replica: int, start: Start) -> None:
+        """Another boot begins."""
+        super().on_start(replica, start)
+        self._boots[replica] = start.superblock.boot + 1
+
+    def on_step(self, replica: int, state: State) -> None:
+        """A primary needs nobody to tell it a position."""
+        self._leads[replica] = state.is_primary
+
+    def on_read_index_ok(self, _: int, send: Send, message: ReadIndexOk) -> None:
+        """Somebody is told."""
+        self._told += 1
+        for replica in send.replicas:
+            self._newest[replica, message.boot] = self._told
+
+    def _moment(self) -> int:
+        return self._told
+
+    def _judge(self, replica: int, answer: Reply, moment: int) -> None:
+        if self._leads[replica] or self._newest.get((replica, self._boots[replica]), 0) > moment:
+            return
+        violate(
+            "INV-23", f"R{replica} answers a read from op {answer.op}; nobody told this boot a position since it came"
+        )
 
 
 class Voices(Oracle):

@@ -77,6 +77,10 @@ def wounds_of(replica: SimReplica) -> list[str]:
         (f"not fit to lead ({', '.join(sorted(state.unfit))})", bool(state.unfit)),
         (f"status {state.status.name.lower()}", state.status not in (Status.NORMAL, Status.EX_PRIMARY)),
         (f"entries up to {log.head}, readable up to {log.durable_prefix}", log.durable_prefix < log.head),
+        (
+            f"entries up to {log.head}, acknowledged up to {core.persistence.ackable()} at most",
+            state.status is Status.NORMAL and core.persistence.ackable() < log.head,
+        ),
         ("records or a proof not durable yet", core.persistence.oldest_append_tick is not None),
         ("a transfer under way", transfer["_target"] is not None),
         (f"{len(transfer['_damaged'])} chunks damaged", bool(transfer["_damaged"] or transfer["_fetching"])),

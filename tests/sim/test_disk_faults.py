@@ -168,7 +168,7 @@ def test_at_most_a_minority_decays(replicas: int, seed: int) -> None:
     cluster = SimCluster(Choices(seed), Shape(replicas=replicas, faults=plan))
     faults = DiskFaults(cluster, lambda _: None, lambda: False)
     assert len({decay.replica.number for decay in faults.decays}) == (replicas - 1) // 2 == len(faults.decays)
-    assert len(faults.plan()) == (11 if faults.decays else 3)
+    assert len(faults.plan()) == (13 if faults.decays else 4)
     for decay in faults.decays:
         copies = [decay.covers(PROOFS_FILE, copy * proofs.COPY_DISTANCE) for copy in range(proofs.COPIES)]
         assert sum(copies) == 1

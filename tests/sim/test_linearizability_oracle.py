@@ -11,7 +11,7 @@ from sim.mutants.mutant import planted
 from sim.mutants.reads import reads_without_an_index
 from sim.oracles.facts import Violation
 from sim.oracles.linearizability import calls_of, check_linearizability
-from sim.oracles.read_promises import ReadsAreConfirmed, ReadsAreFresh
+from sim.oracles.read_promises import PositionsAreOwn, ReadsAreConfirmed, ReadsAreFresh
 from sim.scenario import Cluster
 from sim.workload import Operation
 from trio_pb.app.orders import SCAN, ScanCustomers, encode_scan
@@ -27,7 +27,7 @@ def _believe_everything(*_: object) -> None:
 def test_a_stale_read_is_found_without_ops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backups answer from where they are; nobody looks at ops, and the clients' history still shows it."""
     monkeypatch.setattr(sim.run, "check_history", _believe_everything)
-    for oracle in (ReadsAreFresh, ReadsAreConfirmed):
+    for oracle in (PositionsAreOwn, ReadsAreFresh, ReadsAreConfirmed):
         monkeypatch.setattr(oracle, "_judge", _believe_everything)
     with planted(reads_without_an_index):
         failures = [failure for seed in STALE_SEEDS if (failure := run_seed(seed).failure) is not None]

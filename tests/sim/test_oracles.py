@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from sim.oracles import invariants as inv
-from sim.oracles.traffic import COPIES_MAX, NoCopyStorm
+from sim.oracles.traffic import COPIES_MAX, TURNS_MAX, AsksAround, NoCopyStorm
 from sim.oracles.watch import Oracle
 from sim.scenario import Cluster
 from tests.sim.oracle_world import (
@@ -29,7 +29,7 @@ from tests.sim.oracle_world import (
 from trio_pb.core import messages as m
 from trio_pb.core.config import Limits
 from trio_pb.core.durable import Scan
-from trio_pb.core.ports import Start, WalAppend
+from trio_pb.core.ports import Requires, Send, Start, WalAppend
 
 
 def test_inv_1_another_execution() -> None:
@@ -210,6 +210,33 @@ def test_inv_30_too_much_in_the_rooms() -> None:
     requests.append(requests[0])
     with violates("INV-30"):
         bounds.on_core(0, core)
+
+
+def test_one_peer_is_asked_for_everything() -> None:
+    """8.1: while several live, what is committed is not asked of the same one again and again."""
+    c = Cluster()
+    c.order("laptop-1").expect_reply()
+    core = c.replica("R2").replica.core
+    assert core is not None
+    oracle = AsksAround(c.sim.facts)
+    lacked, above = m.GetPrepares(((1, bytes(16)),)), m.GetPrepares(((9, None),))
+
+    def ask(message: m.GetPrepares, peer: int) -> None:
+        send = Send((peer,), core.state.envelope(), message, Requires(0, 0, 0))
+        oracle.on_get_prepares(2, send, message)
+
+    for _ in range(3):
+        oracle.on_step(2, core.state)
+        oracle.on_core(2, core)
+        for turn in range(TURNS_MAX):
+            ask(above, 0)  # Only the primary knows.
+            ask(lacked, turn % 2)
+    oracle.on_get_ids(2, Send((0,), core.state.envelope(), m.GetIds(1, 2), Requires(0, 0, 0)), m.GetIds(1, 2))
+    for _ in range(TURNS_MAX):
+        ask(lacked, 0)
+        oracle.on_core(2, core)
+    with violates("turns"):
+        ask(lacked, 0)
 
 
 def test_copy_storm_on_one_link() -> None:

@@ -18,6 +18,7 @@ from tests.sim.oracle_world import (
     VIEW,
     World,
     do_view_change,
+    fresh_state,
     image,
     prepare_at,
     prepare_message,
@@ -26,7 +27,7 @@ from tests.sim.oracle_world import (
     violates,
 )
 from trio_pb.core import messages as m
-from trio_pb.core.durable import Install, RecordHeader, Scan
+from trio_pb.core.durable import Install, Proof, RecordHeader, Scan
 from trio_pb.core.manifest import CoreState
 from trio_pb.core.ports import Requires, Start, SuperblockWrite, ToClient, WalAppend
 from trio_pb.core.prepare import OrderedRequest, Prepare, PrepareId
@@ -240,6 +241,40 @@ def test_inv_29_an_amnesiac_is_bound_by_what_it_hears(anchor: PrepareId | None) 
         w.watch.image_done(2, 1)
 
 
+def test_inv_29_a_proof_that_nobody_wrote() -> None:
+    """What a restart finds was written, word for word; one that was never flushed may be found."""
+    w = World(promises.FoundWasWritten)
+    written = Proof((1 << 32) + 1, VIEW, 1, ONE.checksum, GENESIS.id)
+    w.watch.append(2, WalAppend(1, (ONE,), written))
+    for proof in (written, Proof(0, 0, 0, b"", GENESIS.id), None):
+        scan = Scan(proof, True, ())
+        w.watch.start(2, Start(image(2), scan, None), scan)
+    scan = Scan(attrs.evolve(written, acked=9), True, ())
+    with violates("INV-29"):
+        w.watch.start(2, Start(image(2), scan, None), scan)
+
+
+def test_inv_20_a_wrong_state_is_trusted() -> None:
+    """Whoever learns that a quorum made another checkpoint of its op says so in that step; a disk may say it later."""
+    w = World(inv.WrongStateIsKnown)
+    own, certified = m.CheckpointId(8, bytes(32)), m.CheckpointId(8, bytes(31) + b"1")
+    state = fresh_state()
+    state.checkpoint = own
+    w.watch.step(2, state)
+    state.certified = certified
+    state.is_untrusted = True
+    w.watch.step(2, state)
+    both = attrs.evolve(image(2), checkpoint=own, certified=certified)
+    w.watch.start(2, Start(both, Scan(None, True, ()), None), Scan(None, True, ()))
+    state.is_untrusted = False
+    w.watch.step(2, state)
+    state.certified = m.GENESIS_CHECKPOINT
+    w.watch.step(2, state)
+    state.certified = certified
+    with violates("INV-20"):
+        w.watch.step(2, state)
+
+
 def test_ops_of_another_release() -> None:
     """T-32: an op of a later release on top of the log that all know."""
     w = World(inv.OneRelease)
@@ -247,6 +282,9 @@ def test_ops_of_another_release() -> None:
     w.watch.append(2, WalAppend(1, (ONE,), None))
     with violates("one release"):
         w.watch.append(2, WalAppend(2, (later,), None))
+    w.watch.step(VIEW, fresh_state())
+    with violates("one release"):  # Nor does a log begin with one that its primary need not speak.
+        w.watch.append(2, WalAppend(2, (attrs.evolve(OTHER_ONE, release=2),), None))
 
 
 def test_inv_29_an_older_checkpoint_binds_to_less() -> None:

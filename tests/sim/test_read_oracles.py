@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from sim.oracles.facts import Facts
-from sim.oracles.read_promises import ReadsAreConfirmed, ReadsAreFresh
+from sim.oracles.read_promises import PositionsAreOwn, ReadsAreConfirmed, ReadsAreFresh
 from sim.oracles.stability import HeardIsNotSilent
-from tests.sim.oracle_world import ONE, VIEW, World, fresh_state, prepare_ok, violates
+from tests.sim.oracle_world import ONE, VIEW, World, fresh_state, image, prepare_ok, violates
 from trio_pb.app.orders import READ
 from trio_pb.core import messages as m
 from trio_pb.core.config import Timeouts
-from trio_pb.core.ports import ToClient
+from trio_pb.core.durable import Scan
+from trio_pb.core.ports import Start, ToClient
 
 PRIMARY = VIEW  # Of three replicas, that of view 1.
 QUESTION = m.Read(bytes(16), 7, READ, b"", m.ReadMode.LINEARIZABLE, 0, b"")
@@ -44,6 +45,21 @@ def test_inv_23_answer_that_nobody_vouched_for() -> None:
         answer(w, op=0)
     w.send(2, prepare_ok(ONE))
     answer(w, op=0)
+
+
+def test_inv_23_answer_from_another_boots_position() -> None:
+    """What an earlier boot was told, or this one before the question came, tells nothing about the question (T-38)."""
+    w = World(PositionsAreOwn)
+    boot = image(2).boot + 1
+    w.watch.start(2, Start(image(2), Scan(None, True, ()), None), Scan(None, True, ()))
+    w.watch.step(2, fresh_state())
+    w.send(PRIMARY, m.ReadIndexOk(boot, 1, 0))
+    w.watch.from_client(2, QUESTION)
+    w.send(PRIMARY, m.ReadIndexOk(boot - 1, 7, 0))
+    with violates("INV-23"):
+        answer(w, op=0, replica=2)
+    w.send(PRIMARY, m.ReadIndexOk(boot, 2, 0))
+    answer(w, op=0, replica=2)
 
 
 def test_inv_34_heard_is_not_silent() -> None:

@@ -61,12 +61,16 @@ SWARM: dict[str, tuple[int, ...]] = {
     "leave-the-superblock": (1,),
     "refuse-what-is-ordered": (1,),
     "checkpoint-without-replies": (1,),
+    "lead-with-a-dead-disk": (9,),
+    "proof-stays-single": (17,),
+    "seals-are-not-checked": (33,),
 }
 # these where primaries are led into ambushes, which one seed of the swarm in five is about.
 AMBUSHED: dict[str, tuple[int, ...]] = {
     "longest-log-wins": (4, 6, 7),
     "unconfirmed-reads": (15, 26, 28),
     "recover-any-view": (45, 58, 82),
+    "read-tokens-are-used-again": (4,),
 }
 # and these in profiles of their own: where nothing fails, and where clocks do.
 CALM: dict[str, tuple[int, ...]] = {"one-wish-is-enough": (1, 2, 5)}

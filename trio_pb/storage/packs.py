@@ -141,6 +141,7 @@ class Packs:
         self._writing: set[Pack] = set()
         self._last_number = 0  # Highest in use, or used in this boot.
         self._last_sequence = 0  # Of a batch.
+        self._twins: dict[bytes, list[Location]] = {}  # Older places of what `scan` found twice in one batch.
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._bag
@@ -167,6 +168,8 @@ class Packs:
             self._packs[pack] = _Contents(len(data))
             for offset, record in scan_pack(data, pack.nonce(self._incarnation)):
                 known = self._bag.get(record.digest)
+                if known is not None and known.sequence == record.sequence:
+                    self._twins.setdefault(record.digest, []).append(known)
                 if known is None or known.sequence <= record.sequence:
                     self._place(record.digest, Location(pack, offset, len(record.chunk), record.sequence))
                 self._last_sequence = max(self._last_sequence, record.sequence)
@@ -193,11 +196,20 @@ class Packs:
         except DiskFullError:
             yield from writer.discard()
             for digest, _ in newest:  # Only what the device itself shows was flushed.
-                yield from self.get(digest, is_from_device=True)
+                if (yield from self.get(digest, is_from_device=True)) is None:
+                    yield from self._find_twin(digest)
         writer.close()
+        self._twins.clear()
         for pack in sorted({location.pack for _, location in newest}):
             if not self.chunks_in(pack):
                 yield from self.remove(pack)
+
+    def _find_twin(self, digest: bytes) -> Job[None]:
+        """Fall back on an older copy: the last start may have died while it wrote the batch once more."""
+        for location in reversed(self._twins.get(digest, [])):
+            self._place(digest, location)
+            if (yield from self.get(digest, is_from_device=True)) is not None:
+                return
 
     def get(self, digest: bytes, *, is_from_device: bool = False) -> Job[bytes | None]:
         """Return a chunk, or None when there is none or it is damaged, and then it leaves the bag."""
