@@ -138,7 +138,7 @@ def credit_never_returns(patch: Patch) -> None:
 def ask_one_peer_only(patch: Patch) -> None:
     """What is missing is always asked of the same peer, whether it has it or not."""
 
-    def wrong(_self: repair.Repair, sources: Sequence[int]) -> int:
+    def wrong(_self: repair.Repair, sources: Sequence[int], _op: int) -> int:
         return min(sources)
 
     patch.set(repair.Repair, "_pick", wrong)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import attrs
 
 from tests.core.bench import CLUSTER, GENESIS, Bench, DiskImage, chain, disk_of, envelope, incarnation, statement
@@ -115,6 +117,22 @@ def test_r_scan_known_identity_without_record_above_the_watermark_stays_known() 
     assert b.head == 3
     b.pong(0)
     assert {op for message in b.sent(GetPrepares) for op, _ in message.wanted} == {2, 3}
+
+
+def test_8_1_late_requests_go_on_to_the_next() -> None:
+    """Whoever does not answer is not asked for ever, however many requests run out one after the other."""
+    log = chain(64, commit=64)
+    b = Bench(torn(disk_of(1, log=log, commit=64), *log))
+    for _ in range(800):
+        b.pong(0, 2, commit=64)
+        b.run(4)
+    asked: dict[int, list[int]] = {1: [], 33: []}
+    for send in b.given(Send):
+        if isinstance(send.message, GetPrepares):
+            asked[send.message.wanted[0][0]].extend(send.replicas)
+    for replicas in asked.values():
+        assert len(replicas) > 10
+        assert all(first != then for first, then in pairwise(replicas))
 
 
 def test_r_scan_identities_downwards_by_parents() -> None:

@@ -58,6 +58,7 @@ class Repair:
         self._ids_asked_until = 0
         self._patience: dict[int, int] = {}  # Peer -> ticks we give it to answer.
         self._turn = 0  # Rotates over the sources.
+        self._silent: dict[int, int] = {}  # Op -> who was asked for it last, and gave no answer in time.
         self._reading: dict[PrepareId, list[int]] = {}  # Record reads in flight -> peers that wait.
         self._serving: dict[int, _Serving] = {}
 
@@ -82,6 +83,7 @@ class Repair:
     def forget_requests(self) -> None:
         """Ask anew: whoever was asked may not be the one to ask now."""
         self._asked.clear()
+        self._silent.clear()
         self._ids_asked_until = 0
 
     @property
@@ -101,6 +103,7 @@ class Repair:
         log = self.log
         if log.appended_prefix == log.head and self.primary_head <= log.head:
             self._asked.clear()  # Nothing is missing, which is nearly always.
+            self._silent.clear()
             return
         self._reappend_found()
         self._give_up_late()
@@ -114,6 +117,7 @@ class Repair:
                 reach(Mark.REPAIR_LATE)
                 patience = self._patience.get(asked.replica, self.state.timeouts.repair_ticks)
                 self._patience[asked.replica] = min(patience * 2, self.state.timeouts.repair_ticks_max)
+                self._silent.update(dict.fromkeys(asked.ops, asked.replica))
         self._asked = [asked for asked in self._asked if asked.deadline_tick > now_tick]
 
     def _ask_identities(self) -> None:
@@ -133,7 +137,7 @@ class Repair:
         if sources:
             reach(Mark.IDENTITIES_ASKED)
             self._ids_asked_until = self.state.now_tick + self.state.timeouts.repair_ticks
-            self.state.send((self._pick(sources),), GetIds(low, top))
+            self.state.send((self._pick(sources, top),), GetIds(low, top))
 
     def on_ids(self, _envelope: Envelope, message: Ids) -> None:
         """Take identities that end in one that we know; anything else is another log's."""
@@ -163,7 +167,7 @@ class Repair:
         missing = [op for op in log.missing(low, low + 2 * span, span) if op not in in_flight]
         requests = self._requests_for(missing)[:budget]
         for sources, ops in requests:
-            self._send_wanted(self._pick(sources), tuple((op, log.checksum(op)) for op in ops))
+            self._send_wanted(self._pick(sources, ops[0]), tuple((op, log.checksum(op)) for op in ops))
         if len(requests) < budget and self.candidate is None and state.is_backup:
             self._ask_above_head(in_flight)
 
@@ -213,7 +217,14 @@ class Repair:
         self.state.counters["repair_requests"] += 1
         self.state.send((replica,), GetPrepares(wanted))
 
-    def _pick(self, sources: Sequence[int]) -> int:
+    def _pick(self, sources: Sequence[int], op: int) -> int:
+        """Take turns; for an op that somebody did not give, go on to the one after him.
+
+        One turn for all requests would not do: two that run out one after the other went to the same two for ever.
+        """
+        silent = self._silent.get(op)
+        if silent is not None:
+            return min(sources, key=lambda replica: (replica <= silent, replica))
         self._turn += 1
         return sources[self._turn % len(sources)]
 
