@@ -37,6 +37,7 @@ LOG, PACKS = f"{LOG_FOLDER}/", f"{CHECKPOINT_FOLDER}/"
 ZONES = (LOG, LOG, LOG, LOG, PACKS, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
 LAST_ZONES = (LOG, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
 LAST_WOUNDS_SHARE = 0.75
+BIT_ROT_SHARE = 0.5
 # What a sweep must have seen, as counted.
 DISK_FAULTS = (
     *("rot", "unreadable sectors", "misdirected write", "lost write", "short write", "stale reads", "lost file"),
@@ -149,7 +150,7 @@ class DiskFaults:
             key: Key = ("last wound", index)
             if decay.replica.is_up and self._choices.flag(key, LAST_WOUNDS_SHARE):
                 zone = LAST_ZONES[self._choices.number((*key, "zone"), 0, len(LAST_ZONES) - 1, 0)]
-                self._strike(key, decay, zone, "rot", _rot)
+                self._strike(key, decay, zone, "rot", self._rotting(key))
 
     def _decay(self, replica: SimReplica) -> Decay:
         key: Key = ("decay", replica.number)
@@ -166,8 +167,16 @@ class DiskFaults:
     # --- Decay ------------------------------------------------------------------------------------
 
     def _rot(self, index: int) -> None:
-        """Neighbouring sectors change by themselves."""
-        self._damage_sectors(("rot", index), "rot", _rot)
+        """Neighbouring sectors change by themselves, all of them or one bit of each."""
+        key: Key = ("rot", index)
+        self._damage_sectors(key, "rot", self._rotting(key))
+
+    def _rotting(self, key: Key) -> Damage:
+        """Of a whole sector a reader finds nothing that it knows; of a bit, a checksum alone tells."""
+        if not self._choices.flag((*key, "bit rot"), BIT_ROT_SHARE):
+            return _rot
+        bits = self._choices.number((*key, "bit"), 0, SECTOR_SIZE * 8 - 1, 0)
+        return lambda decay, file, sector: decay.disk.flip(file, sector, bits)
 
     def _fail_reads(self, index: int) -> None:
         """Neighbouring sectors cannot be read: for a few times, or until they are written again."""
