@@ -18,6 +18,7 @@ from sim.partitions import Partitions
 from sim.processes import Processes
 from sim.replica import SimReplica
 from sim.rotten_witnesses import RottenWitnesses
+from sim.unproven_checkpoints import UnprovenCheckpoints
 
 __all__ = ["FaultInjector"]
 
@@ -38,6 +39,7 @@ class FaultInjector:
         self._adversary = MinimalQuorums(cluster, self._note, lambda: self.is_healed)
         self._ancients = AncientMessages(cluster, self._note, lambda: self.is_healed)
         self._witnesses = RottenWitnesses(cluster, self._note, lambda: self.is_healed, self._disks.decays)
+        self._unproven = UnprovenCheckpoints(cluster, self._note, lambda: self.is_healed, self._disks.decays)
         self._clients = ClientFaults(cluster, self._note, lambda: self.is_healed)
         self._clocks = Clocks(cluster, self._note, lambda: self.is_healed, self._victim)
         self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
@@ -63,6 +65,7 @@ class FaultInjector:
             *self._adversary.plan(),
             *self._ancients.plan(),
             *self._witnesses.plan(),
+            *self._unproven.plan(),
             *self._disks.plan(),
             *self._beyond.plan(),
         ):

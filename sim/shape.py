@@ -92,6 +92,7 @@ class FaultPlan:
     minimal_quorums: int = 0  # Times in which a prepare reaches a bare quorum in time.
     ancient_messages: int = 0  # From then on, what was said in older views is heard again when a view begins.
     rotten_witnesses: int = 0  # Times in which the one backup that holds an op beside its primary loses it.
+    unproven_checkpoints: int = 0  # Of a disk that decays, lost when nothing else says how far it was durable.
     client_crashes: int = 0
     client_returns: int = 0  # Of one client that knows its session of before.
     odd_requests: int = 0  # Of one client that talks nonsense.
