@@ -304,7 +304,7 @@ class EntriesOfTheirView(Oracle):
 
 
 class CheckpointsOfTheirView(Oracle):
-    """INV-7, of what stands at the bottom: while a view lasts, its log goes on from no op that a later view committed."""
+    """INV-7, at the bottom of a log: while a view lasts, its log goes on from no op that a later view committed."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
@@ -325,7 +325,7 @@ class CheckpointsOfTheirView(Oracle):
         if view > after.log_view:
             violate(
                 "INV-7",
-                f"R{replica}: its log of view {after.log_view} goes on from op {anchor.op}, which view {view} committed",
+                f"R{replica}: its log of view {after.log_view} goes on from op {anchor.op} of view {view}",
             )
 
 

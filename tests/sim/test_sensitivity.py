@@ -67,12 +67,25 @@ AMBUSHED: dict[str, tuple[int, ...]] = {
     "longest-log-wins": (4, 6, 7),
     "unconfirmed-reads": (15, 26, 28),
     "recover-any-view": (45, 58, 82),
+    "take-any-copy": (1, 3, 5),
+}
+# these where disks decay,
+STORAGE: dict[str, tuple[int, ...]] = {
+    "lower-checkpoint-unbinds": (2, 71, 87),
+    "chunk-verified-nowhere": (0,),
+    "take-any-stored-chunk": (0,),
+    "copy-from-a-later-view": (99,),
 }
 # and these in profiles of their own: where nothing fails, and where clocks do.
 CALM: dict[str, tuple[int, ...]] = {"one-wish-is-enough": (1, 2, 5)}
 CLOCKS: dict[str, tuple[int, ...]] = {"own-clock-only": (1, 5, 14), "time-runs-back": (3, 5, 9)}
-PROFILES = {**dict.fromkeys(AMBUSHED, "ambush"), **dict.fromkeys(CALM, "calm"), **dict.fromkeys(CLOCKS, "clock")}
-SEEDS = {**SWARM, **AMBUSHED, **CALM, **CLOCKS}
+PROFILES = {
+    **dict.fromkeys(AMBUSHED, "ambush"),
+    **dict.fromkeys(STORAGE, "storage"),
+    **dict.fromkeys(CALM, "calm"),
+    **dict.fromkeys(CLOCKS, "clock"),
+}
+SEEDS = {**SWARM, **AMBUSHED, **STORAGE, **CALM, **CLOCKS}
 
 SEARCHED = range(300)  # Where seeds are looked for.
 
