@@ -304,28 +304,18 @@ class EntriesOfTheirView(Oracle):
 
 
 class CheckpointsOfTheirView(Oracle):
-    """INV-7, at the bottom of a log: while a view lasts, its log goes on from no op that a later view committed."""
-
-    def __init__(self, facts: Facts) -> None:
-        super().__init__(facts)
-        self._views: dict[int, int] = {}  # Op -> the view in which it first committed.
-
-    def on_committed(self, replica: int, first: int, last: int) -> None:
-        """Remember who was first: the primary whose view it was."""
-        view = self.facts.disks[replica].superblock.log_view
-        for op in range(first, last + 1):
-            self._views[op] = view
+    """INV-7, at the bottom of a log: while a view lasts, its log goes on from no op that a later view ordered."""
 
     def on_image_durable(self, replica: int, before: Superblock, after: Superblock) -> None:
-        """A view that another one replaced is on the disk before a checkpoint of that one is (8.2, 4)."""
+        """That a view is over is on the disk before a checkpoint of the next one is (8.2, 4)."""
         anchor = after.anchor
         if anchor is None or anchor == before.anchor or after.view != after.log_view:
             return
-        view = self._views.get(anchor.op, 0)
-        if view > after.log_view:
+        prepare = self.facts.prepares.get(anchor.checksum)
+        if prepare is not None and prepare.view > after.log_view:
             violate(
                 "INV-7",
-                f"R{replica}: its log of view {after.log_view} goes on from op {anchor.op} of view {view}",
+                f"R{replica}: its log of view {after.log_view} goes on from op {anchor.op} of view {prepare.view}",
             )
 
 

@@ -225,12 +225,12 @@ def test_decision_for_an_older_log() -> None:
 
 @pytest.mark.parametrize(("view", "log_view"), [(1, 1), (5, 1), (5, 5)])
 def test_inv_7_checkpoint_of_a_later_view(view: int, log_view: int) -> None:
-    """What view 5 committed is no ground for the log of view 1, unless that view is over (8.2, 4)."""
+    """What view 5 ordered is no ground for the log of view 1, unless that view is over (8.2, 4)."""
     w = World(promises.CheckpointsOfTheirView)
-    w.facts.disks[0].superblock = image(0, view=5, log_view=5)
-    w.commit(0, ONE)
+    newer = prepare_at(1, GENESIS, view=5)
+    w.facts.register(newer)
     copied = attrs.evolve(
-        image(2, view=view, log_view=log_view), anchor=ONE.id, checkpoint=m.CheckpointId(1, bytes(32))
+        image(2, view=view, log_view=log_view), anchor=newer.id, checkpoint=m.CheckpointId(1, bytes(32))
     )
     w.watch.image(2, SuperblockWrite(1, copied))
     if (view, log_view) == (1, 1):

@@ -72,8 +72,8 @@ AMBUSHED: dict[str, tuple[int, ...]] = {
 # these where disks decay,
 STORAGE: dict[str, tuple[int, ...]] = {
     "lower-checkpoint-unbinds": (2, 71, 87),
-    "chunk-verified-nowhere": (0,),
-    "take-any-stored-chunk": (0,),
+    "chunk-verified-nowhere": (2, 11, 16),
+    "take-any-stored-chunk": (2, 11, 16),
     "copy-from-a-later-view": (99,),
 }
 # and these in profiles of their own: where nothing fails, and where clocks do.
