@@ -11,8 +11,10 @@ from collections.abc import Callable
 from sim.choices import Choices, Key
 from sim.client import SimClient
 from sim.cluster import SimCluster
+from sim.network import Payload
 from sim.replica import SimReplica
 from sim.workload import Operation
+from trio_pb.core.messages import PrepareCopy, PrepareMessage
 
 __all__ = ["AMBUSHES", "Ambushes"]
 
@@ -24,7 +26,9 @@ COMMIT_LOOKS = 1500  # For the first commit of a new primary, a millisecond each
 ASKED = 0.3  # Of the lonely primaries.
 ASKS = (1 * MS, 10 * MS, 40 * MS, 80 * MS)  # After the first commit of their successors.
 QUICK_LOOKS = 60  # For a planned crash to have happened, a millisecond each.
-AMBUSHES = ("lonely primary", "deaf primary", "quick restart", "last words", "unheard words")
+COPY_LOOKS = 300  # For backups to ask for what did not come, a millisecond each.
+LATE = 3000 * MS  # What is held up comes that much later by itself.
+AMBUSHES = ("lonely primary", "deaf primary", "quick restart", "last words", "unheard words", "late copies")
 
 
 class _Reader:
@@ -48,6 +52,27 @@ class _Reader:
             self._client.submit(Operation(token, self._client.name, probe.code, probe.body, is_read=True))
 
 
+class _HeldUp:
+    """What a primary orders from now on reaches nobody in time, nor what it answers to those who ask for it."""
+
+    def __init__(self, primary: SimReplica, head: int) -> None:
+        self.primary = primary
+        self.view = primary.view
+        self.copies: dict[int, list[Payload]] = {}  # By whom they are for.
+        self._head = head  # Of the longest log: what is above it nobody else has.
+
+    def __call__(self, source: int, destination: int, payload: Payload) -> int:
+        """By how much a message is to be late (`Network.taps`)."""
+        message = payload.message
+        if source != self.primary.number or not isinstance(message, PrepareMessage | PrepareCopy):
+            return 0
+        if message.prepare.op <= self._head:
+            return 0
+        if isinstance(message, PrepareCopy):
+            self.copies.setdefault(destination, []).append(payload)
+        return LATE
+
+
 class Ambushes:
     """Lies in wait for whoever leads when its time comes."""
 
@@ -68,7 +93,10 @@ class Ambushes:
             self._later(PATIENCE, self.spring, index)
             return
         key: Key = ("ambush", index)
-        scripts = (self._lonely, self._deaf, self._quick, self._last_words, self._unheard_words, self._lonely)
+        scripts = (
+            *(self._lonely, self._deaf, self._quick, self._last_words, self._unheard_words, self._late_copies),
+            self._lonely,
+        )
         kind = self._choices.number((*key, "kind"), 0, len(scripts) - 1, 0)
         self._note(AMBUSHES[kind % len(AMBUSHES)])
         scripts[kind](key, primary)
@@ -167,6 +195,35 @@ class Ambushes:
         # What it sent just before is lost with it: the cable goes later.
         self._later(wait + 50 * MS, self._mend, cut)
 
+    def _late_copies(self, key: Key, primary: SimReplica) -> None:
+        """What its backups ask it for comes when another leads already, and nobody else ever had it (T-37)."""
+        held_up = _HeldUp(primary, max(it.core.state.log.head for it in self._cluster.replicas if it.core is not None))
+        self._cluster.network.taps.append(held_up)
+        self._wait_for_copies(key, held_up, COPY_LOOKS)
+
+    def _wait_for_copies(self, key: Key, held_up: _HeldUp, left: int) -> None:
+        primary, network = held_up.primary, self._cluster.network
+        others = self._others(primary)
+        is_due = left == 0 or primary.view != held_up.view or len(held_up.copies) == len(others)
+        if not is_due and not self._is_over():
+            self._cluster.scheduler.idle += 1
+            self._later(1 * MS, self._wait_for_copies, key, held_up, left - 1)
+            return
+        if held_up in network.taps:
+            network.taps.remove(held_up)
+        if self._is_over() or not held_up.copies:
+            return
+        cut = self._cut([primary.number], others)
+        for number in sorted(held_up.copies):
+            self._when_it_follows(number, held_up.view, self._hand_over, held_up, number, cut)
+        self._when_replaced(primary, self._time((*key, "long"), 5 * MS, 50 * MS), self._mend, cut)
+
+    def _hand_over(self, held_up: _HeldUp, number: int, cut: set[tuple[int, int]]) -> None:
+        """Its peer hears from the old one again, what it was answered long ago first."""
+        self._mend({(held_up.primary.number, number)} & cut)
+        for payload in held_up.copies[number]:
+            self._cluster.network.repeat(held_up.primary.number, number, payload)
+
     # --- Pieces -----------------------------------------------------------------------------------
 
     def _primary(self, but: SimReplica | None = None) -> SimReplica | None:
@@ -190,6 +247,21 @@ class Ambushes:
                 self._later(PATIENCE, look, left - 1)
 
         look(REPLACED_LOOKS)
+
+    def _when_it_follows(self, number: int, view: int, act: Callable[..., None], *arguments: object) -> None:
+        """Act in the moment in which a replica follows the primary of a later view."""
+        replica = self._cluster.replicas[number]
+
+        def look(left: int) -> None:
+            if left == 0 or self._is_over():
+                return
+            if replica.view > view and replica.core is not None and replica.core.state.is_backup:
+                act(*arguments)
+            else:
+                self._cluster.scheduler.idle += 1
+                self._later(1 * MS, look, left - 1)
+
+        look(COMMIT_LOOKS)
 
     def _when_it_commits(self, primary: SimReplica, act: Callable[..., None], *arguments: object) -> None:
         """Act in the moment in which `primary` commits something of its own view."""

@@ -71,6 +71,7 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         promises.FoundWasWritten(facts),
         promises.WatermarkStays(facts),
         promises.EntriesOfTheirView(facts),
+        promises.CheckpointsOfTheirView(facts),
         promises.NewestLogWins(facts),
         promises.RequirementsHold(facts),
         votes.AmnesiacsDoNotVote(facts),

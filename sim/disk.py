@@ -296,6 +296,11 @@ class FakeDisk:
         start = sector * SECTOR_SIZE
         data[start : start + SECTOR_SIZE] = bytes(255 - byte for byte in data[start : start + SECTOR_SIZE])
 
+    def flip(self, file: str, sector: int, bit: int) -> None:
+        """One bit of a sector changes by itself; `bit` counts from the first of its bytes, round what the file has."""
+        data, start = self._files[file].data, sector * SECTOR_SIZE
+        data[start + bit // 8 % min(SECTOR_SIZE, len(data) - start)] ^= 1 << bit % 8
+
     def make_unreadable(self, file: str, sector: int, reads: int = ALWAYS) -> None:
         """The next `reads` reads of a sector fail, until it is written again."""
         self._files[file].unreadable[sector] = reads

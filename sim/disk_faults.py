@@ -38,6 +38,7 @@ PAGE = 4096  # Writes of the journal begin on these.
 LOG, PACKS = f"{LOG_FOLDER}/", f"{CHECKPOINT_FOLDER}/"
 # Where decay strikes; a place that is named twice is struck twice as often.
 ZONES = (LOG, LOG, LOG, LOG, PACKS, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
+BIT_ROT_SHARE = 0.5
 # What a sweep must have seen, as counted.
 DISK_FAULTS = (
     *("rot", "unreadable sectors", "misdirected write", "lost write", "short write", "stale reads", "lost file"),
@@ -158,8 +159,9 @@ class DiskFaults:
     # --- Decay ------------------------------------------------------------------------------------
 
     def _rot(self, index: int) -> None:
-        """Neighbouring sectors change by themselves."""
-        self._damage_sectors(("rot", index), "rot", rot)
+        """Neighbouring sectors change by themselves, all of them or one bit of each."""
+        key: Key = ("rot", index)
+        self._damage_sectors(key, "rot", self.rotting(key))
 
     def _fail_reads(self, index: int) -> None:
         """Neighbouring sectors cannot be read: for a few times, or until they are written again."""
@@ -175,6 +177,13 @@ class DiskFaults:
         decay = self._victim(key)
         if self.strike(key, decay, self._zone(key), kind, damage):
             self._perhaps_restart(decay, key)
+
+    def rotting(self, key: Key) -> Damage:
+        """Of a whole sector a reader finds nothing that it knows; of a bit, a checksum alone tells."""
+        if not self._choices.flag((*key, "bit rot"), BIT_ROT_SHARE):
+            return rot
+        bits = self._choices.number((*key, "bit"), 0, SECTOR_SIZE * 8 - 1, 0)
+        return lambda decay, file, sector: decay.disk.flip(file, sector, bits)
 
     def strike(self, key: Key, decay: Decay, zone: str, kind: str, damage: Damage) -> bool:
         """Damage neighbouring sectors of a file of `zone`; return whether it holds anything."""

@@ -23,6 +23,7 @@ from sim.partitions import PARTITIONS
 from sim.processes import PROCESSES
 from sim.profiles import FAMILIES, Family
 from sim.rotten_witnesses import ROTTEN_WITNESSES
+from sim.unproven_checkpoints import UNPROVEN_CHECKPOINTS
 from trio_pb.core.marks import Mark
 
 __all__ = ["expected_of", "is_outside"]
@@ -37,7 +38,7 @@ FAULTS: dict[Family, tuple[str, ...]] = {
     Family.PROCESS: (*PROCESSES, "fatal identity_refused"),
     Family.CLIENT: CLIENT_FAULTS,
     Family.CLOCK: CLOCKS,
-    Family.DISK: (*DISK_FAULTS, *ROTTEN_WITNESSES),
+    Family.DISK: (*DISK_FAULTS, *ROTTEN_WITNESSES, *UNPROVEN_CHECKPOINTS),
     Family.MEMORY: ("flip", "diverged"),
     Family.AMBUSH: AMBUSHES,
     Family.ADVERSARY: (*MINIMAL_QUORUMS, *ANCIENT_MESSAGES, *OLD_POSITIONS),

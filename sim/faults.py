@@ -20,6 +20,7 @@ from sim.partitions import Partitions
 from sim.processes import Processes
 from sim.replica import SimReplica
 from sim.rotten_witnesses import RottenWitnesses
+from sim.unproven_checkpoints import UnprovenCheckpoints
 
 __all__ = ["FaultInjector"]
 
@@ -42,6 +43,7 @@ class FaultInjector:
         self._witnesses = RottenWitnesses(cluster, self._note, lambda: self.is_healed, self._disks.decays)
         self._positions = OldPositions(cluster, self._note, lambda: self.is_healed)
         self._last_wounds = LastWounds(cluster, self._note, self._disks)
+        self._unproven = UnprovenCheckpoints(cluster, self._note, lambda: self.is_healed, self._disks.decays)
         self._clients = ClientFaults(cluster, self._note, lambda: self.is_healed)
         self._clocks = Clocks(cluster, self._note, lambda: self.is_healed, self._victim)
         self._congestion = Congestion(cluster, self._note, lambda: self.is_healed, self._victim)
@@ -68,6 +70,7 @@ class FaultInjector:
             *self._ancients.plan(),
             *self._witnesses.plan(),
             *self._positions.plan(),
+            *self._unproven.plan(),
             *self._disks.plan(),
             *self._beyond.plan(),
         ):

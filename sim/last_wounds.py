@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from sim.choices import Choices, Key
 from sim.cluster import SimCluster
 from sim.disk import SECTOR_SIZE
-from sim.disk_faults import LOG, PACKS, Decay, DiskFaults, rot
+from sim.disk_faults import LOG, PACKS, Decay, DiskFaults
 from trio_pb.storage.disk import run
 from trio_pb.storage.inspect import Located, Survey, survey
 from trio_pb.storage.proofs import PROOFS_FILE
@@ -51,7 +51,7 @@ class LastWounds:
         key: Key = ("last wound", index)
         if choices.flag(key, SHARE):
             zone = ZONES[choices.number((*key, "zone"), 0, len(ZONES) - 1, 0)]
-            self._disks.strike(key, decay, zone, "rot", rot)
+            self._disks.strike(key, decay, zone, "rot", self._disks.rotting(key))
         lone, stray = (
             choices.flag(("lone proof", index), AIMED_SHARE),
             choices.flag(("stray record", index), AIMED_SHARE),

@@ -40,7 +40,6 @@ class MinimalQuorums:
     def heal(self) -> None:
         """Everybody gets everything."""
         self._fed = None
-        self._cluster.network.tap = None
 
     def _lateness(self, _: int, destination: int, payload: Payload) -> int:
         message = payload.message
@@ -69,7 +68,8 @@ class MinimalQuorums:
             return {backups[(first + more) % len(backups)] for more in range(needed)} if backups else set()
 
         self._fed = fed
-        self._cluster.network.tap = self._lateness
+        if self._lateness not in self._cluster.network.taps:
+            self._cluster.network.taps.append(self._lateness)
         self._note("slow quorum" if is_fixed else "minimal quorum")
         slowed = [self._cluster.replicas[number] for number in sorted(fed(0))] if is_fixed else []
         for replica in slowed:
@@ -79,6 +79,5 @@ class MinimalQuorums:
 
     def _feed(self, slowed: list[SimReplica]) -> None:
         self._fed = None
-        self._cluster.network.tap = None
         for replica in slowed:
             replica.slowness = 1

@@ -127,8 +127,8 @@ class Network:
         self._attempts: dict[Key, int] = {}
         self._stream_ends: dict[tuple[int, int, int], int] = {}  # Last arrival on a client stream.
         self._torn: set[int] = set()  # Connections that lost a frame in a partition.
-        # Asked about every message between replicas while it is set: by how much it is to be late.
-        self.tap: Callable[[int, int, Payload], int] | None = None
+        # Each is asked about every message between replicas: by how much it is to be late.
+        self.taps: list[Callable[[int, int, Payload], int]] = []
         self.listeners: list[Callable[[int, int, Payload], None]] = []  # Hear what replicas send to one another.
         self.links: Links | None = None
         if troubled or faults.bytes_per_second:
@@ -164,6 +164,7 @@ class Network:
         """No partition, rule, clog or fault any more."""
         self.blocked.clear()
         self.rules.clear()
+        self.taps.clear()
         self.listeners.clear()
         self.faults = self.faults.healed()
         if self.links is not None:
@@ -194,8 +195,8 @@ class Network:
         if faults.spike and self._choices.flag_of(("spike", *key), bits >> ROLL_BITS, faults.spike):
             self.counts["spiked"] += 1
             delay += (bits >> 44) * faults.spike_max >> 20
-        if self.tap is not None:
-            delay += self.tap(source, destination, payload)
+        for tap in self.taps:
+            delay += tap(source, destination, payload)
         for listener in self.listeners:
             listener(source, destination, payload)
         self._start(delay, source, destination, payload)

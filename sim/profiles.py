@@ -358,6 +358,7 @@ def _draw_faults(draw: _Draw, hurry: int, replicas: int, flips: int, disks: Disk
         old_positions=some(Family.ADVERSARY, "old positions", 0.15, 1, 3) if replicas > 1 else 0,
         last_restarts=some(Family.PROCESS, "last restart", 0.3, 1),
         rotten_witnesses=some(Family.DISK, "rotten witnesses", 0.4, 2, 1, 4) if disks.decaying else 0,
+        unproven_checkpoints=some(Family.DISK, "unproven checkpoints", 0.5, 3, 1, 6) if disks.decaying else 0,
         client_crashes=some(Family.CLIENT, "client crashes", 0.15, 1, 3),
         client_returns=some(Family.CLIENT, "client returns", 0.12, 6, 3, 12),
         odd_requests=some(Family.CLIENT, "odd requests", 0.1, 3, 1),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sim.disk import FakeDisk
 from sim.network import Payload
+from sim.oracles.content import demand_content
 from sim.oracles.facts import violate
 from sim.replica_disk import ReplicaDisk, World
 from sim.scheduler import TICK_US
@@ -504,6 +505,7 @@ class SimReplica(ReplicaDisk):
 
     def _on_opened(self, start: Start) -> None:
         world = self.world
+        demand_content(self.disk, self._watch.facts.disks[self.number])
         self._is_disk_idle = False
         self.core = Replica(self.options)
         self._boot_time = self._scheduler.now

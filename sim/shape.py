@@ -96,6 +96,7 @@ class FaultPlan:
     old_positions: int = 0  # Times in which a backup that restarted hears what its last boot was told for a read.
     last_restarts: int = 0  # Replicas that restart after everything healed, when nobody asks for anything.
     rotten_witnesses: int = 0  # Times in which the one backup that holds an op beside its primary loses it.
+    unproven_checkpoints: int = 0  # Of a disk that decays, lost when nothing else says how far it was durable.
     client_crashes: int = 0
     client_returns: int = 0  # Of one client that knows its session of before.
     odd_requests: int = 0  # Of one client that talks nonsense.

@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 
 from sim.mutants.mutant import Patch, mutant
-from trio_pb.core import persistence, state_transfer
+from trio_pb.core import persistence, replica, state_transfer
 from trio_pb.core.durable import Install
 from trio_pb.core.log import Log
 from trio_pb.core.manifest import CoreState
-from trio_pb.core.messages import CheckpointId
+from trio_pb.core.messages import CheckpointId, Ping, Pong
 from trio_pb.core.ports import Installed
 from trio_pb.core.timeout import NEVER
 from trio_pb.storage import packs
@@ -68,9 +68,7 @@ def adopt_at_once(patch: Patch) -> None:
 @mutant(
     breaks="8.2, step 3: every read of a chunk is verified",
     source="the end-to-end argument (Saltzer et al., 1984)",
-    expects=("INV-20", "INV-21"),
-    equivalent="what arrives was compared with its digest already",
-    pair="chunk-verified-nowhere",
+    expects=("chunk", "INV-20", "INV-21"),
 )
 def take_any_stored_chunk(patch: Patch) -> None:
     """What the disk gives for a chunk is not compared with its digest."""
@@ -124,6 +122,11 @@ def never_copy_state(patch: Patch) -> None:
     breaks="8.2, step 4: a target of a later view waits",
     source="found by a model of the protocol while it was written",
     expects=("INV-2", "INV-29", "INV-7", "provenance", "INV-33"),
+    equivalent=(
+        "whoever has a checkpoint learned of its commit in the view that committed it or in a later one, which is on "
+        "its disk before it tells; and we ask nobody of whom no ping told that he has one, which took us into his view"
+    ),
+    pair="copy-from-a-later-view",
 )
 def copy_ahead_of_the_view(patch: Patch) -> None:
     """A checkpoint is installed although our view has not heard of its op yet."""
@@ -136,6 +139,18 @@ def copy_ahead_of_the_view(patch: Patch) -> None:
         self.state.commit_heard = heard
 
     patch.set(state_transfer.StateTransfer, "_switch", wrong)
+
+
+@mutant(
+    breaks="8.2, step 4, and R-JOIN (6.2): who is ahead in a later view is followed there first",
+    source="found by a model of the protocol while it was written",
+    expects=("INV-7", "INV-29", "INV-2", "provenance", "INV-33"),
+)
+def copy_from_a_later_view(patch: Patch) -> None:
+    """Pings lead nobody into a later view, and a checkpoint is installed although ours has not heard of its op yet."""
+    told: frozenset[type] = vars(replica)["_VIEW_TELLING"]
+    patch.set(replica, "_VIEW_TELLING", told - {Ping, Pong})
+    copy_ahead_of_the_view(patch)
 
 
 @mutant(
@@ -159,7 +174,7 @@ def pieces_are_asked_for_once(patch: Patch) -> None:
 @mutant(
     breaks="8.2, step 3",
     source="the end-to-end argument (Saltzer et al., 1984)",
-    expects=("INV-20", "INV-21", "INV-35"),
+    expects=("chunk", "INV-20", "INV-21", "INV-35"),
 )
 def chunk_verified_nowhere(patch: Patch) -> None:
     """Chunks are compared with their digests neither when they come from a peer nor when the disk gives them."""

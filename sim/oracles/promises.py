@@ -15,6 +15,7 @@ from trio_pb.core.state import primary_of
 
 __all__ = [
     "AcknowledgedIsDurable",
+    "CheckpointsOfTheirView",
     "CommittedIsHeldByQuorum",
     "DenialsAreTrue",
     "DurableStays",
@@ -300,6 +301,22 @@ class EntriesOfTheirView(Oracle):
                 "provenance",
                 f"R{replica}: op {op} of its log is of view {prepare.view}; its log_view {image.log_view} began with"
                 f" head {image.install.head}",
+            )
+
+
+class CheckpointsOfTheirView(Oracle):
+    """INV-7, at the bottom of a log: while a view lasts, its log goes on from no op that a later view ordered."""
+
+    def on_image_durable(self, replica: int, before: Superblock, after: Superblock) -> None:
+        """That a view is over is on the disk before a checkpoint of the next one is (8.2, 4)."""
+        anchor = after.anchor
+        if anchor is None or anchor == before.anchor or after.view != after.log_view:
+            return
+        prepare = self.facts.prepares.get(anchor.checksum)
+        if prepare is not None and prepare.view > after.log_view:
+            violate(
+                "INV-7",
+                f"R{replica}: its log of view {after.log_view} goes on from op {anchor.op} of view {prepare.view}",
             )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sim.oracles.content import demand_content
 from sim.oracles.facts import Facts, violate
 from sim.replica import SimReplica
 from trio_pb.core.messages import Status
@@ -26,6 +27,7 @@ class Repaired:
     """Whether the damage of a run is gone; asked again and again while time passes."""
 
     def __init__(self, facts: Facts, replicas: Sequence[SimReplica]) -> None:
+        self._facts = facts
         self._replicas = replicas
         self._rounds = {replica.number: _rounds_of(replica) for replica in replicas}
         # Where nothing decayed the first round that finds anything is a violation by itself.
@@ -61,6 +63,7 @@ class Repaired:
                 violate("INV-35", f"{replica.name}: {wound}, and {rounds} rounds of scrubbing did not heal it")
 
     def _found_on(self, replica: SimReplica) -> list[str]:
+        demand_content(replica.disk, self._facts.disks[replica.number])
         return disk_wounds_of(run(replica.disk.remains(), survey()))
 
 

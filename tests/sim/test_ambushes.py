@@ -22,7 +22,7 @@ from trio_pb.core.messages import Read
 from trio_pb.core.ports import FromClient
 from trio_pb.core.state import State
 
-LONELY, DEAF, QUICK, LAST_WORDS, UNHEARD_WORDS = range(len(AMBUSHES))
+LONELY, DEAF, QUICK, LAST_WORDS, UNHEARD_WORDS, LATE_COPIES = range(len(AMBUSHES))
 END, KILL_THE_OLD, REBOOT_THE_OLD, KILL_THE_NEW = 0, 2, 3, 4  # What follows the loneliness.
 # Orders follow one another at once, so that there is always something on its way.
 BUSY = Shape(
@@ -231,6 +231,23 @@ def test_unheard_words_reach_nobody() -> None:
     assert last in trap.cluster.facts.disks[trap.old.number].given
     assert trap.holders(last) == []
     trap.run_until(lambda: not trap.blocked)
+
+
+def test_late_copies_come_when_another_leads() -> None:
+    """Whoever asked hears the answer as a backup of the next primary, just above its log, and does not take it."""
+    trap = Trap(LATE_COPIES)
+    assert trap.noted == ["late copies"]
+    trap.run_until(lambda: bool(trap.blocked))
+    assert trap.blocked == trap.links(from_old=True, to_old=True)
+    lost = [
+        op for op in range(1, _state(trap.old).log.head + 1) if not trap.holders(_state(trap.old).log.id(op).checksum)
+    ]
+    assert lost
+    trap.run_until(lambda: trap.cluster.network.counts["repeated"] > 0)
+    follower = next(replica for replica in trap.others if replica is not trap.new)
+    assert _state(follower).view > trap.view
+    trap.run_for(1)
+    assert trap.holders(_state(trap.old).log.id(lost[0]).checksum) == []
 
 
 def test_ambush_waits_for_a_primary() -> None:

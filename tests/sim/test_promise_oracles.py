@@ -224,6 +224,23 @@ def test_decision_for_an_older_log() -> None:
                 w.watch.image_done(2, number)
 
 
+@pytest.mark.parametrize(("view", "log_view"), [(1, 1), (5, 1), (5, 5)])
+def test_inv_7_checkpoint_of_a_later_view(view: int, log_view: int) -> None:
+    """What view 5 ordered is no ground for the log of view 1, unless that view is over (8.2, 4)."""
+    w = World(promises.CheckpointsOfTheirView)
+    newer = prepare_at(1, GENESIS, view=5)
+    w.facts.register(newer)
+    copied = attrs.evolve(
+        image(2, view=view, log_view=log_view), anchor=newer.id, checkpoint=m.CheckpointId(1, bytes(32))
+    )
+    w.watch.image(2, SuperblockWrite(1, copied))
+    if (view, log_view) == (1, 1):
+        with violates("INV-7"):
+            w.watch.image_done(2, 1)
+    else:
+        w.watch.image_done(2, 1)
+
+
 @pytest.mark.parametrize("anchor", [None, OTHER_ONE.id])
 def test_inv_29_an_amnesiac_is_bound_by_what_it_hears(anchor: PrepareId | None) -> None:
     """Only while it copies a state, which no log binds, it may promise less than it once did (7.3)."""
