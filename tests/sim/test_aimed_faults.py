@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, int, str, Callable[[FaultPlan], FaultPlan], str]] = 
     "seals-are-not-checked": ("storage", 3, "bit flip", _bit_flips, "INV-29"),
     "checkpoint-is-given-up": ("network", 9, "checkpoint_failed", _full_disks, "INV-35"),
     "read-tokens-are-used-again": ("ambush", 2, "old position", _old_positions, "INV-23"),
-    "no-proof-without-a-record": ("ambush", 3, "last restart", _last_restarts, "INV-35"),
+    "no-proof-without-a-record": ("ambush", 2, "last restart", _last_restarts, "INV-35"),
     "wrong-place-and-wrong-record": ("network", 3, "stray record", _decay, "INV-35"),
     "proof-stays-single": ("network", 11, "lone proof", _decay, "INV-35"),
 }
