@@ -17,6 +17,7 @@ from sim.clocks import CLOCKS
 from sim.congestion import CONGESTION
 from sim.cores import CORES
 from sim.disk_faults import DISK_FAULTS
+from sim.last_wounds import LAST_RESTARTS, LAST_WOUNDS
 from sim.minimal_quorums import MINIMAL_QUORUMS
 from sim.old_positions import OLD_POSITIONS
 from sim.partitions import PARTITIONS
@@ -35,10 +36,10 @@ FAULTS: dict[Family, tuple[str, ...]] = {
         *("messages lost", "messages duplicated", "messages spiked", "messages blocked", "messages corrupted"),
         *("messages clogged", "messages overflowed", "messages reset", "messages cut short", *PARTITIONS, *CONGESTION),
     ),
-    Family.PROCESS: (*PROCESSES, "fatal identity_refused"),
+    Family.PROCESS: (*PROCESSES, *LAST_RESTARTS, "fatal identity_refused"),
     Family.CLIENT: CLIENT_FAULTS,
     Family.CLOCK: CLOCKS,
-    Family.DISK: (*DISK_FAULTS, *ROTTEN_WITNESSES, *UNPROVEN_CHECKPOINTS),
+    Family.DISK: (*DISK_FAULTS, *LAST_WOUNDS, *ROTTEN_WITNESSES, *UNPROVEN_CHECKPOINTS),
     Family.MEMORY: ("flip", "diverged"),
     Family.AMBUSH: AMBUSHES,
     Family.ADVERSARY: (*MINIMAL_QUORUMS, *ANCIENT_MESSAGES, *OLD_POSITIONS),

@@ -17,13 +17,14 @@ from trio_pb.storage.inspect import Located, Survey, survey
 from trio_pb.storage.proofs import PROOFS_FILE
 from trio_pb.storage.superblock import SUPERBLOCK_FILE
 
-__all__ = ["LAST_WOUNDS", "LastWounds"]
+__all__ = ["LAST_RESTARTS", "LAST_WOUNDS", "LastWounds"]
 
 MS = 1000  # Microseconds.
 ZONES = (LOG, PACKS, PROOFS_FILE, SUPERBLOCK_FILE)
 SHARE = 0.75  # Of the disks that decay: something rots.
 AIMED_SHARE = 0.4  # Likewise: the newest proof loses a copy; a record lands on another.
-LAST_WOUNDS = ("lone proof", "stray record", "last restart")  # As counted.
+LAST_WOUNDS = ("lone proof", "stray record")  # As counted.
+LAST_RESTARTS = ("last restart",)
 
 
 class LastWounds:
