@@ -60,6 +60,7 @@ _OF_REPLICAS: Mapping[str, _Words] = MappingProxyType(
         "recovered": _Words(
             Kind.START, "recovers: it may have acknowledged up to op {acked}, and cannot read {faults} ops"
         ),
+        "checkpoint_lost": _Words(Kind.FAULT, "cannot load its checkpoint of op {op}, and goes on from op {start}"),
         "state_lost": _Words(Kind.FAULT, "cannot load its checkpoint of op {op}"),
         "born": _Words(Kind.NOTE, "knows all others by now and takes part"),
         "identity_refused": _Words(Kind.NOTE, "refuses R{replica}: it is not the one that it knows"),

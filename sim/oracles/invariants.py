@@ -559,6 +559,11 @@ class Bounds(Oracle):
             ("record reads", len(repair["_reading"]), limits.wal_reads_max),
             ("prepares above a gap", len(core.repair.ahead), limits.prepare_buffer_max),
             ("repair requests", len(repair["_asked"]), limits.repair_requests_max),
+            (
+                "ops that somebody did not give",
+                len(repair["_silent"]),
+                3 * limits.repair_requests_max * limits.repair_wanted_max,
+            ),
             ("chunks on their way", len(transfer["_fetching"]), limits.chunk_requests_max),
             ("chunk reads for peers", transfer["_serving"], SERVED_READS_MAX),
             # One per interval from the certificate before the newest, over the newest, to the head, each at most
@@ -580,12 +585,16 @@ class Bounds(Oracle):
 class CrashesLeaveNoFault(Oracle):
     """INV-28: without damage to disks nobody forgets its promises and nothing acknowledged is unreadable."""
 
+    def on_start(self, replica: int, start: Start) -> None:
+        """So does a checkpoint that does not load, whether an earlier one does or not."""
+        own, loaded = start.superblock.checkpoint.op, start.checkpoint.op if start.checkpoint is not None else 0
+        if loaded < own and not self.facts.disks[replica].is_damaged:
+            violate("INV-28", f"R{replica} cannot load its checkpoint of op {own}, and no disk was damaged")
+
     def on_step(self, replica: int, state: State) -> None:
-        """Amnesia, and a checkpoint that does not load, need a damaged disk."""
+        """Amnesia needs a damaged disk."""
         if state.status is _AMNESIAC and not self.facts.disks[replica].may_forget:
             violate("INV-28", f"R{replica} is amnesiac, and neither its proofs nor its log were lost")
-        if state.is_state_lost and not self.facts.disks[replica].is_damaged:
-            violate("INV-28", f"R{replica} cannot load its checkpoint, and no disk was damaged")
 
     def on_do_view_change(self, replica: int, _: Send, message: DoViewChange) -> None:
         """An acknowledged entry that cannot be read needs a damaged record."""

@@ -6,7 +6,7 @@ import attrs
 
 from sim.oracles.facts import Facts, violate
 from sim.oracles.watch import Oracle
-from trio_pb.core.messages import GetIds, GetPrepares, PrepareCopy, Status
+from trio_pb.core.messages import GetPrepares, PrepareCopy, Status
 from trio_pb.core.ports import Send, Start
 from trio_pb.core.replica import Replica
 from trio_pb.core.state import State
@@ -48,28 +48,29 @@ class NoCopyStorm(Oracle):
                 violate("copy storm", f"R{replica} sends op {prepare.op} to R{receiver} for the {count}th time")
 
 
-# Requests in a row that may go to one of several peers. Turns are taken, so two in a row would already be one too many
-# if everybody saw the same: but who is alive, and in which order they are taken, changes between two looks.
-TURNS_MAX = 8
+# Requests in a row for one op that may go to one of several peers, and stay without an answer.
+TURNS_MAX = 3
 
 
 @attrs.define(eq=False)
 class _Streak:
-    """What a replica asked of one peer without asking another."""
+    """Whom a replica asked for one op last, and how often in a row."""
 
-    peer: int = -1
+    peer: int
     asked: int = 0
-    looks: int = 0  # At the peers that it knows to be alive, since the first of these requests.
 
 
 class AsksAround(Oracle):
-    """8.1: what is committed is asked of one living peer after the other; the first may lack it as well."""
+    """8.1: what one living peer does not give is asked of the next; the first may lack it as well.
+
+    Judged by the first op of a request, which decides whom it goes to.
+    """
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
         self._floors: dict[int, int] = {}  # Replica -> op up to which anybody may be asked; -1: nobody in particular.
         self._sources: dict[int, tuple[int, ...]] = {}  # Replica -> living peers, as seen last.
-        self._streaks: dict[int, _Streak] = {}
+        self._streaks: dict[int, dict[int, _Streak]] = {}  # Replica -> op -> whom it asks.
 
     def on_start(self, replica: int, _: Start) -> None:
         """A new process begins with nobody."""
@@ -86,28 +87,26 @@ class AsksAround(Oracle):
         if sources != self._sources.get(replica):
             self._sources[replica] = sources
             self._streaks.pop(replica, None)
-        elif replica in self._streaks:
-            self._streaks[replica].looks += 1
+
+    def on_prepare_copy(self, _: int, send: Send, message: PrepareCopy) -> None:
+        """An answer, whether it arrives or not."""
+        for receiver in send.replicas:
+            if receiver in self._streaks:
+                self._streaks[receiver].pop(message.prepare.op, None)
 
     def on_get_prepares(self, replica: int, send: Send, message: GetPrepares) -> None:
         """Count those that anybody could answer."""
         floor = self._floors[replica]
-        if all(checksum is not None and op <= floor for op, checksum in message.wanted):
-            self._count(replica, send.replicas[0])
-
-    def on_get_ids(self, replica: int, _: Send, __: GetIds) -> None:
-        """Not everybody can answer that, and it takes a turn."""
-        self._streaks.pop(replica, None)
-
-    def _count(self, replica: int, peer: int) -> None:
         if len(self._sources.get(replica, ())) < 2:
             return
-        streak = self._streaks.setdefault(replica, _Streak())
-        if streak.peer != peer:
-            streak.peer, streak.asked, streak.looks = peer, 0, 0
+        if not all(checksum is not None and op <= floor for op, checksum in message.wanted):
+            return
+        (op, _), peer = message.wanted[0], send.replicas[0]
+        streaks = self._streaks.setdefault(replica, {})
+        streak = streaks.get(op)
+        if streak is None or streak.peer != peer:
+            streak = streaks[op] = _Streak(peer)
         streak.asked += 1
-        if streak.asked > TURNS_MAX and streak.looks >= 2:
+        if streak.asked > TURNS_MAX:
             others = ", ".join(f"R{it}" for it in self._sources[replica] if it != peer)
-            violate(
-                "turns", f"R{replica} asks R{peer} for what it lacks {streak.asked} times in a row, and never {others}"
-            )
+            violate("turns", f"R{replica} asks R{peer} for op {op} {streak.asked} times in a row, and not {others}")

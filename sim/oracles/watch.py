@@ -33,7 +33,6 @@ _MESSAGE_HOOKS: dict[type[object], str] = {
     messages.Ping: "on_ping",
     messages.Pong: "on_ping",
     messages.GetPrepares: "on_get_prepares",
-    messages.GetIds: "on_get_ids",
     messages.Ids: "on_ids",
     messages.ReadIndexOk: "on_read_index_ok",
 }

@@ -39,7 +39,7 @@ def state_chunk(place: int, version: int) -> bytes:
     return Random(f"{place} {version}").randbytes(1000 + 700 * place)
 
 
-def write_checkpoint(directory: Path, op: int, versions: list[int]) -> Manifest:
+def write_checkpoint(directory: Path, op: int, versions: list[int], *, is_certified: bool = False) -> Manifest:
     """Write a checkpoint as a replica does, chunks before manifest, and name it in the superblock."""
     with FileDisk(directory) as disk:
         identity = run(disk, read_identity())
@@ -70,7 +70,9 @@ def write_checkpoint(directory: Path, op: int, versions: list[int]) -> Manifest:
         run(disk, writer.write(list(fresh.items())))
         data = encode_manifest(manifest)
         run(disk, writer.write([(chunk_digest(data), data)]))
-        named = attrs.evolve(image, born=True, checkpoint=manifest_id(op, data), anchor=state.id, commit=state.id)
+        own = manifest_id(op, data)
+        certified = own if is_certified else image.certified
+        named = attrs.evolve(image, born=True, checkpoint=own, certified=certified, anchor=state.id, commit=state.id)
         run(disk, superblock.write(named))
         return manifest
 
@@ -81,6 +83,15 @@ def data(tmp_path: Path) -> Path:
     directory = tmp_path / "data"
     format_replica(directory, cluster=CLUSTER, replica=1, members=range(3), segment_size=1 << 20)
     write_checkpoint(directory, OP, [0] * PLACES)
+    return directory
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> Path:
+    """Another, whose checkpoint a quorum agreed on."""
+    directory = tmp_path / "certified"
+    format_replica(directory, cluster=CLUSTER, replica=1, members=range(3), segment_size=1 << 20)
+    write_checkpoint(directory, OP, [0] * PLACES, is_certified=True)
     return directory
 
 
@@ -131,12 +142,12 @@ def test_looking_changes_nothing(data: Path, command: str) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", ["rot", "torn", "misdirect", "lost-write"])
-def test_a_damaged_chunk_is_found(data: Path, kind: str, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_chunk_is_found(certified: Path, kind: str, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever happened to it, the checkpoint does not load, and both verifications say so."""
     words = ["--kind", kind, "--where", "chunk", "--seed", str(seed)]
-    (done,) = said(capsys, "corrupt", str(data), *words)[1]["damaged"]
+    (done,) = said(capsys, "corrupt", str(certified), *words)[1]["damaged"]
     assert done["file"].startswith("checkpoints/")
-    code, verified = said(capsys, "checkpoint", "verify", str(data))
+    code, verified = said(capsys, "checkpoint", "verify", str(certified))
     assert code == 1
     assert verified["damage"]
     assert {it["verdict"] for it in verified["damage"]} <= {"state transfer", "not needed"}
@@ -145,13 +156,21 @@ def test_a_damaged_chunk_is_found(data: Path, kind: str, seed: int, capsys: pyte
     if kind != "lost-write":  # That one leaves no place behind, only an absence.
         end = done["offset"] + done["size"]
         assert any(it["offset"] < end and done["offset"] < it["offset"] + it["size"] for it in transferred)
-    assert said(capsys, "log", "verify", str(data))[0] == 1
+    assert said(capsys, "log", "verify", str(certified))[0] == 1
 
 
-def test_a_lost_manifest_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_nobody_certified_is_replayed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then nothing was freed, and a start executes the log from its beginning."""
+    assert said(capsys, "corrupt", str(data), "--kind", "rot", "--where", "chunk", "--seed", "1")[0] == 0
+    verified = said(capsys, "checkpoint", "verify", str(data))[1]
+    assert "replay" in {it["verdict"] for it in verified["damage"]}
+    assert {it["verdict"] for it in verified["damage"]} <= {"replay", "not needed"}
+
+
+def test_a_lost_manifest_is_named(certified: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All packs gone: the checkpoint that the superblock names cannot load."""
-    shutil.rmtree(data / "checkpoints")
-    code, verified = said(capsys, "checkpoint", "verify", str(data))
+    shutil.rmtree(certified / "checkpoints")
+    code, verified = said(capsys, "checkpoint", "verify", str(certified))
     (damage,) = verified["damage"]
     assert (code, damage["file"], damage["verdict"]) == (1, "checkpoints", "state transfer")
     assert f"the manifest of checkpoint {OP}" in damage["what"]

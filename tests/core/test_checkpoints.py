@@ -300,6 +300,17 @@ def test_r_gc_frees_below_the_previous_certified_one() -> None:
     assert b.log_ids_above() == [prepare.id for prepare in LOG[16:25]]
 
 
+def test_r_gc_frees_nothing_before_the_disk_knows_a_certificate() -> None:
+    """Two certificates come within one slow write of the superblock: a start would believe its log to be whole."""
+    b = backup(ops=17)
+    b.held_back = (SuperblockWrite,)
+    b.tell(2, checkpoint=at(8))
+    b.tell(2, checkpoint=at(16))
+    assert (certified(b), collects(b)) == (16, [])
+    b.complete()
+    assert collects(b) == [(9, (8, 16))]
+
+
 def test_r_gc_keeps_nothing_between_two_certificates() -> None:
     """INV-30: who hears of none for long keeps its own, and of those only the two that are agreed on."""
     b = backup(ops=9)

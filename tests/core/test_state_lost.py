@@ -264,12 +264,13 @@ def test_7_1_the_second_choice_survives_another_restart() -> None:
 
 
 def test_7_1_a_checkpoint_that_nobody_certified_is_not_missed() -> None:
-    """Nobody has freed anything yet: the log is executed once more, and the promises stay."""
+    """We have freed nothing yet: the log is executed once more, and the promises stay."""
     disk = disk_of(1, log=LOG[:20], commit=20, checkpoint=16)
     disk.chunks.clear()
     b = Bench(disk, limits=LIMITS)
     assert b.applied == b.acked == 20
     assert b.is_fit()
+    assert b.traced("checkpoint_lost") == 1
     assert [apply.op for apply in b.given(Apply)] == list(range(1, 21))
     b.disk.proof = None  # Should it be lost as well, what the checkpoint bound us to binds us still.
     assert b.disk.superblock.install.ack_floor == 16

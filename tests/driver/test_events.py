@@ -37,6 +37,12 @@ class World:
     ("event", "fields", "level", "words"),
     [
         ("diverged", {"op": 64}, logging.ERROR, "DIVERGED: the state after op 64"),
+        (
+            "checkpoint_lost",
+            {"op": 64, "start": 0},
+            logging.WARNING,
+            "of op 64, does not load: it goes on from that of op 0",
+        ),
         ("state_lost", {"op": 64}, logging.ERROR, "no checkpoint on this disk loads, the newest was of op 64"),
         ("sync_begun", {"op": 64}, logging.WARNING, "copies the checkpoint of op 64"),
         ("disk_full", {}, logging.ERROR, "refused with disk_full, reads go on"),

@@ -219,22 +219,23 @@ def test_one_peer_is_asked_for_everything() -> None:
     core = c.replica("R2").replica.core
     assert core is not None
     oracle = AsksAround(c.sim.facts)
-    lacked, above = m.GetPrepares(((1, bytes(16)),)), m.GetPrepares(((9, None),))
+    lacked, above = m.GetPrepares(((1, ONE.checksum),)), m.GetPrepares(((9, None),))
 
     def ask(message: m.GetPrepares, peer: int) -> None:
         send = Send((peer,), core.state.envelope(), message, Requires(0, 0, 0))
         oracle.on_get_prepares(2, send, message)
 
-    for _ in range(3):
-        oracle.on_step(2, core.state)
-        oracle.on_core(2, core)
-        for turn in range(TURNS_MAX):
-            ask(above, 0)  # Only the primary knows.
-            ask(lacked, turn % 2)
-    oracle.on_get_ids(2, Send((0,), core.state.envelope(), m.GetIds(1, 2), Requires(0, 0, 0)), m.GetIds(1, 2))
+    oracle.on_step(2, core.state)
+    oracle.on_core(2, core)
+    for turn in range(4 * TURNS_MAX):
+        ask(above, 0)  # Only the primary knows.
+        ask(lacked, turn % 2)
     for _ in range(TURNS_MAX):
         ask(lacked, 0)
-        oracle.on_core(2, core)
+    copy = m.PrepareCopy(ONE, False)
+    oracle.on_prepare_copy(0, Send((2,), core.state.envelope(), copy, Requires(0, 0, 0)), copy)
+    for _ in range(TURNS_MAX):  # It had an answer: it counts anew.
+        ask(lacked, 0)
     with violates("turns"):
         ask(lacked, 0)
 

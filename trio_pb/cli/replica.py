@@ -44,6 +44,7 @@ REPAIR_COUNTERS = (
     "records_repaired",
     "chunks_damaged",
     "chunks_repaired",
+    "checkpoint_lost",
     "state_lost",
     "diverged",
     "state_transferred",

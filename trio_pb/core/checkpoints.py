@@ -277,6 +277,9 @@ class Checkpoints:
         state = self.state
         if self._previous.op == 0 or state.is_untrusted or "syncing" in state.unfit:
             return  # Nothing of a transfer that is under way, nor of the log that follows it, may go.
+        durable = self._persistence.durable
+        if durable is None or durable.certified.op < self._previous.op:
+            return  # A start that knows of no certificate takes the log for whole (R-SCAN 1).
         low = self._low
         checksum = state.log.checksum(low)
         if low > state.log.base.op:

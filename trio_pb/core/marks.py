@@ -93,7 +93,7 @@ class Mark(StrEnum):
     AMNESIA_ENDED = "recovery: an amnesiac installs a log and is bound by all of it"
     EX_PRIMARY = "recovery: the primary of this very view, which may not lead it again"
     RESUMED_VIEW_CHANGE = "recovery: a view change goes on"
-    CHECKPOINT_FALLBACK = "recovery: our checkpoint is damaged, the certified one loads"
+    CHECKPOINT_FALLBACK = "recovery: our checkpoint is damaged, the certified one loads or there is none yet"
     STATE_LOST = "recovery: no checkpoint loads"
     # 7.5, disks.
     RECORD_LOST = "disk: a record that was held is unreadable"

@@ -32,7 +32,7 @@ class Recovered:
     status: Status
     faults: int  # Ops at or below `acked` without a readable record.
     found: int  # Ops above it that must be written again.
-    is_state_lost: bool  # There was a checkpoint and it does not load: nothing can be applied (R-SCAN 1).
+    is_state_lost: bool  # No state loads from which the log goes on: nothing can be applied (R-SCAN 1).
 
 
 def recover(superblock: Superblock, scan: Scan, checkpoint: CoreState | None) -> Recovered:
@@ -60,8 +60,8 @@ def recover(superblock: Superblock, scan: Scan, checkpoint: CoreState | None) ->
     acked = max(proven, superblock.install.ack_floor)
     records = {(record.op, record.checksum): record for record in scan.records}
     anchor = superblock.anchor or genesis(superblock.cluster).id
-    # Before the first certificate the certified checkpoint is the empty state, which always loads: nobody has freed
-    # anything yet, so the log goes on from there.
+    # Before the first certificate the certified checkpoint is the empty state, which always loads: we have freed
+    # nothing yet (R-GC), so the log goes on from there.
     is_state_lost = checkpoint is None and min(superblock.checkpoint.op, superblock.certified.op) > 0
     without = anchor if is_state_lost else genesis(superblock.cluster).id
     start = without if checkpoint is None else checkpoint.id

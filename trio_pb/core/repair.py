@@ -119,6 +119,8 @@ class Repair:
                 self._patience[asked.replica] = min(patience * 2, self.state.timeouts.repair_ticks_max)
                 self._silent.update(dict.fromkeys(asked.ops, asked.replica))
         self._asked = [asked for asked in self._asked if asked.deadline_tick > now_tick]
+        have = self.log.appended_prefix
+        self._silent = {op: replica for op, replica in self._silent.items() if op > have}
 
     def _ask_identities(self) -> None:
         """R-IDS: learn which prepares stand below the commit point, from the top down."""
@@ -230,6 +232,7 @@ class Repair:
 
     def note_arrival(self, replica: int, op: int) -> None:
         """A body arrived, asked for or not: stop waiting for it."""
+        self._silent.pop(op, None)
         if not self._asked:
             return
         still: list[_Asked] = []

@@ -378,6 +378,7 @@ class Replica:
         loaded = core.id if core is not None else genesis(state.cluster).id
         if loaded.op != superblock.checkpoint.op:
             reach(Mark.CHECKPOINT_FALLBACK)
+            state.trace("checkpoint_lost", op=superblock.checkpoint.op, start=loaded.op)
             # Our own is damaged; the certified one loads, or there is none and we begin with nothing: our newest now.
             state.checkpoint = superblock.certified if core is not None else GENESIS_CHECKPOINT
             install = self.persistence.install_above(loaded)

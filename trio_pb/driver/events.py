@@ -29,6 +29,11 @@ _LOUD: dict[str, tuple[int, str]] = {
         "DIVERGED: the state after op {op} differs from what a majority has: nothing is served from it any more; it is "
         "rebuilt from a certified checkpoint. Tell the authors: equal orders must make equal states",
     ),
+    "checkpoint_lost": (
+        logging.WARNING,
+        "the newest checkpoint on this disk, of op {op}, does not load: it goes on from that of op {start}, and "
+        "executes the log from there. Look after the disk",
+    ),
     "state_lost": (
         logging.ERROR,
         "no checkpoint on this disk loads, the newest was of op {op}: nothing is executed before one was copied from "

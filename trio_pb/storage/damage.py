@@ -34,6 +34,7 @@ class Verdict(StrEnum):
     HEALED = "healed"
     SPARED = "spared"
     REPAIR = "repair"
+    REPLAY = "replay"
     TRANSFER = "state transfer"
     FORGOTTEN = "never acknowledged"
     UNUSED = "not needed"
@@ -46,6 +47,7 @@ ACTIONS = {
     Verdict.HEALED: "the next start writes it again from the intact copies",
     Verdict.SPARED: "an intact copy elsewhere is read instead",
     Verdict.REPAIR: "part of its log: fetched from its peers",
+    Verdict.REPLAY: "its checkpoint does not load: an earlier state does, and the log from there",
     Verdict.TRANSFER: "its checkpoint does not load: fetched from its peers",
     Verdict.FORGOTTEN: "a start forgets it: nobody was promised it",
     Verdict.UNUSED: "nothing that the replica needs was there",
@@ -256,7 +258,8 @@ def find_checkpoint_damage(found: Survey) -> Iterator[Finding]:
     checkpoints = found.checkpoints
     present = checkpoints.chunks
     missing = _missing_chunks(found)
-    verdict = Verdict.LOST if found.recovered is None else Verdict.TRANSFER
+    recovered = found.recovered
+    verdict = Verdict.LOST if recovered is None else Verdict.TRANSFER if recovered.is_state_lost else Verdict.REPLAY
     unexplained = set(missing)
     is_anywhere = False
     for pack in checkpoints.packs:
