@@ -118,8 +118,14 @@ class FaultInjector:
         self.cluster.stable.demand(int(takes_primary), "its primary was replaced before" if takes_primary else reason)
 
     def _flip(self, index: int) -> None:
-        """The memory of one replica goes wrong, once in a run."""
-        replica = self._victim(("flip", index, "who"))
+        """The memory of one replica goes wrong, once in a run.
+
+        Where disks decay it is that of one of these: a wrong state here and a lost one there would leave no quorum
+        of right ones, from which alone either is mended (PROTOCOL 9).
+        """
+        key: Key = ("flip", index, "who")
+        decays = self._disks.decays
+        replica = decays[self._choices.number(key, 0, len(decays) - 1, 0)].replica if decays else self._victim(key)
         if replica.core is not None and not self.is_healed:
             self._note("flip")
             self.cluster.facts.is_beyond |= self.cluster.shape.faults.is_beyond
