@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
+from sim.code_digest import code_digest
 from sim.experiment import Experiment, run_seed
 from sim.run import RunReport
 
@@ -33,6 +34,7 @@ class Done(NamedTuple):
 
     reports: list[RunReport]
     cpu_seconds: float
+    code: int  # `code_digest` of whoever ran it.
 
 
 class Crew(Protocol):
@@ -75,7 +77,7 @@ def run_block(block: Block) -> Done:
             reports.append(run_seed(seed, block.experiment))
             if len(reports) % SEEDS_PER_COLLECTION == 0:
                 gc.collect()
-    return Done(reports, time.process_time() - began)
+    return Done(reports, time.process_time() - began, code_digest())
 
 
 def leave_interrupts() -> None:

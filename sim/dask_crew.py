@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, Protocol, cast
 
@@ -12,12 +12,18 @@ import attrs
 
 from sim.code_digest import code_digest
 from sim.crews import Block, Crew, Done, run_block
-from trio_pb.errors import ConfigError
+from trio_pb.errors import ConfigError, TrioPbError
 
-__all__ = ["dask_crew"]
+__all__ = ["FarmError", "dask_crew"]
 
 CONNECT_SECONDS = 10
 BLOCKS_PER_WORKER = 3  # Given out ahead, so that nobody waits for us.
+
+
+class FarmError(TrioPbError):
+    """A cluster of workers broke down, or one of them cannot be believed; what was found before is kept."""
+
+    code = "farm"
 
 
 class _Future(Protocol):
@@ -63,7 +69,9 @@ def dask_crew(address: str) -> Generator[Crew]:
     with connected:
         client = cast("_Client", connected)
         _check_workers(address, client)
-        yield _Workers(client, len(client.nthreads()))
+        # A worker that dies again and again takes its seeds with it; a scheduler that is gone, everything.
+        broken = (package.client.FutureCancelledError, package.scheduler.KilledWorker, OSError)
+        yield _Workers(client, len(client.nthreads()), broken)
 
 
 def _check_workers(address: str, client: _Client) -> None:
@@ -94,18 +102,32 @@ def _check_workers(address: str, client: _Client) -> None:
 class _Workers:
     _client: _Client
     size: int
+    _broken: tuple[type[Exception], ...]
 
     def run(self, blocks: Sequence[Block]) -> Generator[Done]:
-        """Run them, a few ahead of what is waited for."""
+        """Run them, a few ahead of what is waited for.
+
+        Raises:
+            FarmError: the cluster broke down, or a worker that came later has other code.
+        """
+        ours = code_digest()
         left = iter(blocks)
         given: deque[_Future] = deque()
         try:
-            while True:
-                ahead = BLOCKS_PER_WORKER * max(1, len(self._client.nthreads()))
-                given.extend(self._client.submit(run_block, it, pure=False) for it in islice(left, ahead - len(given)))
-                if not given:
-                    return
-                yield given.popleft().result()
+            while done := self._next(left, given):
+                if done.code != ours:
+                    raise FarmError("a worker that joined has other code than this process; install the same there")
+                yield done
         finally:
-            for future in given:
-                future.cancel()
+            with suppress(*self._broken):
+                for future in given:
+                    future.cancel()
+
+    def _next(self, left: Iterator[Block], given: deque[_Future]) -> Done | None:
+        """Give out what there are workers for, and wait for the oldest; None when nothing is left."""
+        try:
+            ahead = BLOCKS_PER_WORKER * max(1, len(self._client.nthreads()))
+            given.extend(self._client.submit(run_block, it, pure=False) for it in islice(left, ahead - len(given)))
+            return given.popleft().result() if given else None
+        except self._broken as error:
+            raise FarmError(f"the cluster of workers broke down: {error}") from error

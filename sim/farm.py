@@ -120,7 +120,7 @@ def sweep(
     block_size = max(1, min(BLOCK_SEEDS, seeds // crew.size))
     blocks = [Block(experiment, first, min(block_size, end - first)) for first in range(first_seed, end, block_size)]
     with closing(crew.run(blocks)) as done:
-        for reports, cpu_seconds in done:
+        for reports, cpu_seconds, _ in done:
             for report in reports:
                 total.add(report)
             total.cpu_seconds += cpu_seconds

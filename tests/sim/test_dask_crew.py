@@ -12,7 +12,7 @@ import pytest
 
 from sim import code_digest as code_digest_room
 from sim.crews import Processes
-from sim.dask_crew import dask_crew
+from sim.dask_crew import FarmError, dask_crew
 from sim.experiment import Swarm
 from sim.farm import SweepReport, sweep
 from trio_pb.errors import ConfigError
@@ -91,6 +91,31 @@ def test_a_worker_with_other_code_is_refused(monkeypatch: pytest.MonkeyPatch) ->
             dask_crew(cluster.scheduler_address),
         ):
             pass
+
+
+def test_a_worker_that_joins_with_other_code_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is what it found taken in."""
+    report = SweepReport(FIRST, Swarm("network"))
+    with _cluster(n_workers=1, threads_per_worker=1) as cluster, dask_crew(cluster.scheduler_address) as crew:
+        monkeypatch.setattr("sim.dask_crew.code_digest", lambda: 1)
+        with pytest.raises(FarmError, match="a worker that joined has other code"):
+            sweep(FIRST, 1, crew, experiment=Swarm("network"), so_far=report)
+    assert report.seeds == 0
+
+
+def test_a_cluster_that_breaks_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler goes while seeds are run."""
+    monkeypatch.setattr("sim.dask_crew.CONNECT_SECONDS", 1)
+    with _cluster(n_workers=1, threads_per_worker=1) as cluster, dask_crew(cluster.scheduler_address) as crew:
+        told: list[int] = []
+
+        def stop(report: SweepReport) -> None:
+            told.append(report.seeds)
+            cluster.close()
+
+        with pytest.raises(FarmError, match="the cluster of workers broke down"):
+            sweep(FIRST, 40, crew, progress=stop, experiment=Swarm("network"))
+    assert told == [10]
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere://x"])

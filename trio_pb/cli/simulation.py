@@ -9,7 +9,7 @@ from cyclopts import App
 from rich.progress import Progress, TaskID
 
 from sim.crews import Crew, Processes
-from sim.dask_crew import dask_crew
+from sim.dask_crew import FarmError, dask_crew
 from sim.determinism import check_determinism
 from sim.experiment import Experiment, Swarm
 from sim.farm import SweepReport, sweep
@@ -162,7 +162,7 @@ def _sweep(
 
         try:
             sweep(first_seed, seeds, crew, note, failures_max, experiment, report)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, FarmError):
             bar.stop()
             if report.seeds:
                 file.save(report)
