@@ -14,6 +14,7 @@ from tests.core.bench import (
     statement,
 )
 from tests.core.lagging import LIMITS, LOG, backup, is_syncing, kept_at, lag
+from trio_pb.core.durable import Install
 from trio_pb.core.messages import (
     CommitOk,
     DoViewChange,
@@ -258,6 +259,20 @@ def test_7_1_the_second_choice_survives_another_restart() -> None:
     b = Bench(disk, limits=LIMITS)
     b.restart()
     assert (b.status, b.head) == (Status.AMNESIAC, 16)
+
+
+def test_8_1_an_older_checkpoint_leaves_what_a_view_began_with() -> None:
+    """The view began above the newest checkpoint, which is damaged: its identities stay those of their ops."""
+    disk = disk_of(1, log=LOG[:24], commit=24, checkpoint=16, certified=8)
+    checksums = tuple(prepare.checksum for prepare in LOG[20:24])
+    install = Install(base=id_at(LOG, 20), checksums=checksums)
+    disk.superblock = attrs.evolve(disk.superblock, install=install)
+    del disk.chunks[checkpoint_at(LOG, 16).id.digest]
+    b = Bench(disk, limits=LIMITS)
+    assert b.traced("checkpoint_lost") == 1
+    assert b.disk.superblock.install == attrs.evolve(install, ack_floor=16)
+    b.restart()
+    assert b.log_ids_above()[-4:] == [prepare.id for prepare in LOG[20:24]]
 
 
 # --- Before the first certificate -----------------------------------------------------------------------------

@@ -83,9 +83,11 @@ class Persistence:
         install, old = self.image.install, self.image.anchor
         if old is None or old.op <= max(anchor.op, install.ack_floor):
             return install
+        if old.op <= install.base.op:
+            return attrs.evolve(install, ack_floor=old.op)  # The identities above it stand there as they are.
         # With the identities down to it, so that a later start knows which prepare it is bound to.
         return attrs.evolve(
-            install, base=old, checksums=install.checksums[max(0, old.op - install.base.op) :], ack_floor=old.op
+            install, base=old, checksums=install.checksums[old.op - install.base.op :], ack_floor=old.op
         )
 
     def on_superblock_done(self, sequence: int) -> None:
