@@ -13,7 +13,7 @@ from sim.choices import Choices
 from sim.client import SimClient
 from sim.disk import FakeDisk
 from sim.network import CLIENT_NODES, Payload
-from sim.oracles import client_promises, invariants, promises, read_promises, votes
+from sim.oracles import client_promises, equal_states, invariants, promises, read_promises, votes
 from sim.oracles.facts import Facts, violate
 from sim.oracles.reference import ExecutedOnce
 from sim.oracles.sane_time import SaneTime
@@ -54,11 +54,11 @@ def all_oracles(facts: Facts, shape: Shape, executed: ExecutedOnce) -> list[Orac
         invariants.ChainedHeaders(facts),
         invariants.OneRelease(facts),
         invariants.RisingTimestamps(facts),
-        invariants.EqualStates(facts),
+        equal_states.EqualStates(facts),
         invariants.EligibleVoters(facts),
         invariants.Bounds(facts, shape.limits),
-        invariants.CheckpointsAgree(facts),
-        invariants.WrongStateIsKnown(facts),
+        equal_states.CheckpointsAgree(facts),
+        equal_states.WrongStateIsKnown(facts),
         invariants.CrashesLeaveNoFault(facts),
         invariants.RepliesAreCommitted(facts),
         AnsweredSurvives(facts),

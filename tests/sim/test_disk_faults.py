@@ -12,6 +12,7 @@ from sim.disk_faults import DiskFaults
 from sim.experiment import run_seed
 from sim.oracles import invariants as inv
 from sim.oracles import promises
+from sim.oracles.equal_states import CheckpointsAgree
 from sim.oracles.liveness import demand_convergence, has_converged
 from sim.oracles.repaired import Repaired, wounds_of
 from sim.scenario import Cluster
@@ -232,13 +233,13 @@ def _make_own(w: World, replica: int) -> None:
 
 def test_inv_21_certificate_of_too_few() -> None:
     """One disk has the checkpoint: nobody may take it for certified; with a quorum of disks all may."""
-    w = World(inv.CheckpointsAgree)
+    w = World(CheckpointsAgree)
     state = fresh_state()
     state.certified = CHECKPOINT
     _make_own(w, 0)
     with violates("INV-21"):
         w.watch.step(1, state)
-    w = World(inv.CheckpointsAgree)
+    w = World(CheckpointsAgree)
     for replica in (0, 2):
         _make_own(w, replica)
     w.watch.step(1, state)
@@ -246,7 +247,7 @@ def test_inv_21_certificate_of_too_few() -> None:
 
 def test_inv_21_state_adopted_before_its_image() -> None:
     """A copied state is ours when the superblock says so."""
-    w = World(inv.CheckpointsAgree)
+    w = World(CheckpointsAgree)
     with violates("INV-21"):
         w.watch.adopt(0, 8)
     w.facts.disks[0].superblock = attrs.evolve(image(0), checkpoint=CHECKPOINT)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from sim.oracles import invariants as inv
+from sim.oracles.equal_states import EqualStates
 from sim.oracles.traffic import COPIES_MAX, TURNS_MAX, AsksAround, NoCopyStorm
 from sim.oracles.watch import Oracle
 from sim.scenario import Cluster
@@ -145,7 +146,7 @@ def test_inv_17_time_runs_back() -> None:
 
 def test_inv_20_states_differ() -> None:
     """Two replicas have different states, or probes, after one op."""
-    w = World(inv.EqualStates)
+    w = World(EqualStates)
     w.watch.state(0, 32, b"a")
     w.watch.state(1, 32, b"a")
     with violates("INV-20"):

@@ -7,6 +7,7 @@ import pytest
 
 from sim.oracles import invariants as inv
 from sim.oracles import promises, votes
+from sim.oracles.equal_states import WrongStateIsKnown
 from sim.oracles.survival import AnsweredSurvives
 from sim.oracles.watch import Oracle
 from tests.sim.oracle_world import (
@@ -273,7 +274,7 @@ def test_inv_29_a_proof_that_nobody_wrote() -> None:
 
 def test_inv_20_a_wrong_state_is_trusted() -> None:
     """Whoever learns that a quorum made another checkpoint of its op says so in that step; a disk may say it later."""
-    w = World(inv.WrongStateIsKnown)
+    w = World(WrongStateIsKnown)
     own, certified = m.CheckpointId(8, bytes(32)), m.CheckpointId(8, bytes(31) + b"1")
     state = fresh_state()
     state.checkpoint = own
