@@ -78,7 +78,6 @@ STORAGE: dict[str, tuple[int, ...]] = {
     "lower-checkpoint-unbinds": (2, 71, 87),
     "chunk-verified-nowhere": (2, 11, 16),
     "take-any-stored-chunk": (2, 11, 16),
-    "copy-from-a-later-view": (99,),
 }
 # and these in profiles of their own: where nothing fails, and where clocks do.
 CALM: dict[str, tuple[int, ...]] = {"one-wish-is-enough": (1, 2, 5)}
