@@ -96,8 +96,8 @@ KINDS: Mapping[str, Callable[[str, str], bool]] = {
 
 def not_noticed() -> frozenset[str]:
     """The planted bugs that their own page says were missed."""
-    _, found, rest = BUGS.partition("have not been noticed yet")
-    return frozenset(re.findall(r"`([\w-]+)`", rest.partition("## The catalogue")[0])) if found else frozenset()
+    _, *rest = re.split(r"ha(?:s|ve) not been noticed yet", BUGS, maxsplit=1)
+    return frozenset(re.findall(r"`([\w-]+)`", rest[0].partition("## The catalogue")[0])) if rest else frozenset()
 
 
 @pytest.mark.parametrize(("name", "path", "test"), sorted(set(NAMED.findall(TEXT))))
@@ -160,10 +160,10 @@ def test_the_score_is_that_of_the_planted_bugs() -> None:
     """The figures are those of their own page."""
     planted = re.search(r"(\d+) bugs are planted", BUGS)
     noticed = re.search(r"Of the other (\d+), (\d+) were noticed", BUGS)
-    missed = re.search(r"(\d+) have not been noticed yet", BUGS)
+    missed = re.search(r"(\d+) ha(?:s|ve) not been noticed yet", BUGS)
     assert planted, "the page of the planted bugs says it in other words"
     assert noticed, "the page of the planted bugs says it in other words"
     assert missed, "the page of the planted bugs says it in other words"
     text = " ".join(TEXT.split())
     assert f"of {noticed[1]} that can show, {noticed[2]} were noticed, and {missed[1]} not yet" in text
-    assert f"Of {planted[1]} planted bugs, {missed[1]} were not noticed so far" in text
+    assert re.search(f"Of {planted[1]} planted bugs, {missed[1]} w(as|ere) not noticed so far", text)
