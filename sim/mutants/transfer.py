@@ -124,7 +124,9 @@ def never_copy_state(patch: Patch) -> None:
     expects=("INV-2", "INV-29", "INV-7", "provenance", "INV-33"),
     equivalent=(
         "whoever has a checkpoint learned of its commit in the view that committed it or in a later one, which is on "
-        "its disk before it tells; and we ask nobody of whom no ping told that he has one, which took us into his view"
+        "its disk before it tells; and we ask nobody of whom no ping told that he has one, which took us into his view "
+        "(a certificate alone may be told of an older view, but says of nobody that he has the checkpoint; the image "
+        "of the view that we are taken into is written before what is copied in it)"
     ),
     pair="copy-from-a-later-view",
 )

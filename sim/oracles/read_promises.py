@@ -73,6 +73,7 @@ class PositionsAreOwn(_JudgesReads):
     """INV-23: a backup answers from a position that was told to this boot of it, after the question came (10.2, T-38).
 
     An answer to an earlier boot, or to an earlier question, may be older than what others have heard of meanwhile.
+    Judged as the answer leaves; a query is answered in the step that asks it, so nobody steps down in between.
     """
 
     def __init__(self, facts: Facts) -> None:
