@@ -191,17 +191,19 @@ def test_batch_that_no_room_is_left_to_write_again_counts_only_as_far_as_the_dev
     assert all(digest in packs and digest in again for digest, _ in doubtful)
 
 
-def test_batch_outlives_the_failure_to_write_it_again() -> None:
-    """A start died as it wrote a durable batch once more, and the next finds a full disk: the old place counts."""
+@pytest.mark.parametrize("failures", [1, 2])
+def test_batch_outlives_the_failure_to_write_it_again(failures: int) -> None:
+    """Starts died as they wrote a durable batch once more, and the next finds a full disk: the old place counts."""
     disk = CrashDisk()
     chunks = named(chunk(1), chunk(2))
     run(disk, PackWriter(Packs(INCARNATION, 1 << 20)).write(chunks))
-    packs = Packs(INCARNATION, 1 << 20)
-    run(disk, packs.scan())
-    disk.fail_flush_at = len(disk.steps) + 4  # Behind a flush of what was found, two reads and the write.
-    with pytest.raises(StorageError):
-        run(disk, packs.begin())
-    disk = disk.copy()
+    for _ in range(failures):
+        packs = Packs(INCARNATION, 1 << 20)
+        run(disk, packs.scan())
+        disk.fail_flush_at = len(disk.steps) + 4  # Behind a flush of what was found, two reads and the write.
+        with pytest.raises(StorageError):
+            run(disk, packs.begin())
+        disk = disk.copy()
     disk.full_from = 0
     packs = reopened(disk)
     assert all(digest in packs for digest, _ in chunks)
