@@ -1,9 +1,9 @@
 """`python -m trio_pb.testbed.load.customers`: a process of customers, who use the client that ships.
 
 It reads its part of the plan from the first line of its input, connects, says "ready", waits for a line, makes the
-load, and says what it saw. Latency of a load with a rate counts from the moment at which a request was due, not from
-that at which there was time for it: else a cluster that stops for a second would be asked nothing meanwhile, and
-would have one slow answer in place of thousands (coordinated omission).
+load, says what it saw, and stays until its input ends. Latency of a load with a rate counts from the moment at which a
+request was due, not from that at which there was time for it: else a cluster that stops for a second would be asked
+nothing meanwhile, and would have one slow answer in place of thousands (coordinated omission).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from itertools import count, cycle
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 import attrs
@@ -26,7 +26,7 @@ from trio_pb.driver.order_client import OrderClient
 from trio_pb.errors import TrioPbError
 from trio_pb.testbed.load.lean import LeanLoad
 from trio_pb.testbed.load.plan import LoadPlan, Mix
-from trio_pb.testbed.load.tally import Tally
+from trio_pb.testbed.load.tally import Tally, Window
 
 __all__ = ["Part", "main"]
 
@@ -76,73 +76,57 @@ class _Load:
             "read": self._read,
             "scan": self._scan,
         }
-        self.tally = Tally()
-        self._begin = 0.0  # Of the measurement.
-        self._end = 0.0
         self._waiting = 0
 
-    async def run(self) -> None:
+    async def run(self) -> Tally:
         """Make the load, and wait for what is due."""
         began = perf_counter()
-        self._begin = began + self._plan.warm_up_seconds
-        self._end = self._begin + self._plan.seconds
+        rate = self._plan.rate
+        window = Window(began + self._plan.warm_up_seconds, self._plan.seconds, rate is not None, Tally())
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._count_cpu)
-            if self._plan.rate is not None:
-                await self._at_a_rate(self._plan.rate, began, nursery)
+            if rate is not None:
+                await self._at_a_rate(rate, began, window, nursery)
             else:
                 for customer in range(self._plan.customers):
-                    nursery.start_soon(self._one_by_one, customer)
+                    nursery.start_soon(self._one_by_one, customer, window)
+        return window.tally
 
-    async def _count_cpu(self) -> None:
-        await trio.sleep(self._begin - perf_counter())
-        before = process_time()
-        await trio.sleep(self._end - perf_counter())
-        self.tally.cpu_seconds = process_time() - before
-
-    async def _one_by_one(self, customer: int) -> None:
+    async def _one_by_one(self, customer: int, window: Window) -> None:
         """A closed loop: ask, wait for the answer, ask again."""
         kinds = random.Random(self._first + customer)
-        while (now := perf_counter()) < self._end:
-            await self._ask(customer, kinds.choice(self._kinds), now)
+        while (now := perf_counter()) < window.end:
+            await self._ask(customer, kinds.choice(self._kinds), now, window)
 
-    async def _at_a_rate(self, rate: float, began: float, nursery: trio.Nursery) -> None:
+    async def _at_a_rate(self, rate: float, began: float, window: Window, nursery: trio.Nursery) -> None:
         """An open loop: requests are due at their time, whatever became of those before."""
         kinds = random.Random(self._first)
         customers = cycle(range(self._plan.customers))
         due = began
-        while due < self._end:
+        while due < window.end:
             now = perf_counter()
-            while due <= now and due < self._end:
+            while due <= now and due < window.end:
                 if self._waiting < WAITING_MAX:
                     self._waiting += 1
-                    nursery.start_soon(self._once, next(customers), kinds.choice(self._kinds), due)
-                elif due >= self._begin:
-                    self.tally.unsent += 1
+                    nursery.start_soon(self._once, next(customers), kinds.choice(self._kinds), due, window)
+                else:
+                    window.unsent(due)
                 due += 1 / rate
             await trio.sleep(max(0.0, due - perf_counter()))
 
-    async def _once(self, customer: int, kind: str, due: float) -> None:
+    async def _once(self, customer: int, kind: str, due: float, window: Window) -> None:
         try:
-            await self._ask(customer, kind, due)
+            await self._ask(customer, kind, due, window)
         finally:
             self._waiting -= 1
 
-    async def _ask(self, customer: int, kind: str, due: float) -> None:
+    async def _ask(self, customer: int, kind: str, due: float, window: Window) -> None:
         client = self._clients[customer % len(self._clients)]
-        name = ""
         try:
             await self._calls[kind](client, self._first + customer)
         except TrioPbError as error:
-            name = error.code
-        now = perf_counter()
-        # A rate has its own times; in a closed loop what counts is when the answers come.
-        moment = due if self._plan.rate is not None else now
-        if self._begin <= moment < self._end:
-            if name:
-                self.tally.refused(name, (now - due) * 1e6)
-            else:
-                self.tally.answered(kind, (now - due) * 1e6, now - self._begin)
+            window.refused(error.code, due, perf_counter())
+        else:
+            window.answered(kind, due, perf_counter())
 
     async def _place(self, client: OrderClient, customer: int) -> None:
         number = next(self._numbers)
@@ -170,8 +154,8 @@ async def _run(part: Part) -> None:
         print("ready", flush=True)
         await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
         _leave_the_collector()
-        await load.run()
-        print(json.dumps(load.tally.fields()), flush=True)
+        tally = await load.run()
+        print(json.dumps(tally.fields()), flush=True)
 
 
 def _run_lean(part: Part) -> None:
@@ -180,8 +164,7 @@ def _run_lean(part: Part) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     _leave_the_collector()
-    load.run()
-    print(json.dumps(load.tally.fields()), flush=True)
+    print(json.dumps(load.run().fields()), flush=True)
 
 
 def _leave_the_collector() -> None:
@@ -197,6 +180,7 @@ def main() -> None:
         _run_lean(part)
     else:
         trio.run(_run, part)
+    sys.stdin.read()  # Its processor time and memory are read before it goes.
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 import secrets
-import select
+import selectors
 import socket
 from itertools import count
-from time import perf_counter, process_time
+from time import perf_counter
 
 import attrs
 
@@ -43,7 +43,7 @@ from trio_pb.core.messages import (
 from trio_pb.driver.addresses import parse_address
 from trio_pb.errors import TrioPbError
 from trio_pb.testbed.load.plan import LoadPlan
-from trio_pb.testbed.load.tally import Tally
+from trio_pb.testbed.load.tally import Tally, Window
 
 __all__ = ["LeanLoad"]
 
@@ -111,13 +111,12 @@ class _Connection:
 
 @attrs.define
 class LeanLoad:
-    """The customers of one process; `tally` fills."""
+    """The customers of one process."""
 
     plan: LoadPlan
     addresses: tuple[str, ...]
     first_customer: int
-    tally: Tally = attrs.Factory(Tally)
-    _connections: dict[int, _Connection] = attrs.Factory(dict[int, _Connection])  # By descriptor.
+    _connections: list[_Connection] = attrs.Factory(list[_Connection])
     _kinds: tuple[str, ...] = ()
     _random: random.Random = attrs.Factory(random.Random)
     _numbers: count[int] = attrs.Factory(lambda: count(int(perf_counter() * 1e6)))
@@ -131,53 +130,47 @@ class LeanLoad:
         self._random = random.Random(self.first_customer)
         self._kinds = self.plan.mix.kinds
         each = -(-self.plan.customers // self.plan.connections)
-        for _ in range(self.plan.connections):
-            connection = _Connection(self.addresses[0], each)
-            self._connections[connection.socket.fileno()] = connection
+        self._connections = [_Connection(self.addresses[0], each) for _ in range(self.plan.connections)]
 
-    def run(self) -> None:
-        """Make the load.
+    def run(self) -> Tally:
+        """Make the load, and wait for what is under way.
 
         Raises:
             LeanError: something else than answers came, or none.
         """
-        poll = select.epoll()
-        for descriptor in self._connections:
-            poll.register(descriptor, select.EPOLLIN)
-        begin = perf_counter() + self.plan.warm_up_seconds
-        end = begin + self.plan.seconds
-        connections = list(self._connections.values())
+        window = Window(perf_counter() + self.plan.warm_up_seconds, self.plan.seconds, False, Tally())
+        end = window.end
+        connections = self._connections
         for customer in range(self.plan.customers):
             connection = connections[customer % len(connections)]
             connection.socket.sendall(self._ask(connection, customer))
-        cpu_before: float | None = None
         waiting = self.plan.customers
-        while waiting:
-            ready = poll.poll(ANSWER_SECONDS_MAX)
-            if not ready:
-                raise LeanError(f"no answer for {ANSWER_SECONDS_MAX:.0f} s")
-            if cpu_before is None and perf_counter() >= begin:
-                cpu_before = process_time()
-            for descriptor, _ in ready:
-                connection = self._connections[descriptor]
-                requests: list[bytes] = []
-                messages = connection.receive()
-                now = perf_counter()
-                for message in messages:
-                    if type(message) is not Reply:
-                        raise LeanError(f"a replica says {message}")
-                    customer, kind, asked = connection.under_way.pop((message.session, message.number))
-                    if begin <= now < end:
-                        self.tally.answered(kind, (now - asked) * 1e6, now - begin)
-                    if now < end:
-                        requests.append(self._ask(connection, customer))
-                    else:
-                        waiting -= 1
-                if requests:
-                    connection.socket.sendall(b"".join(requests))
-        self.tally.cpu_seconds = process_time() - (cpu_before or 0.0)
+        with selectors.DefaultSelector() as selector:
+            for connection in connections:
+                selector.register(connection.socket, selectors.EVENT_READ, connection)
+            while waiting:
+                ready = selector.select(ANSWER_SECONDS_MAX)
+                if not ready:
+                    raise LeanError(f"no answer for {ANSWER_SECONDS_MAX:.0f} s")
+                for key, _ in ready:
+                    connection = key.data
+                    requests: list[bytes] = []
+                    messages = connection.receive()
+                    now = perf_counter()
+                    for message in messages:
+                        if type(message) is not Reply:
+                            raise LeanError(f"a replica says {message}")
+                        customer, kind, asked = connection.under_way.pop((message.session, message.number))
+                        window.answered(kind, asked, now)
+                        if now < end:
+                            requests.append(self._ask(connection, customer))
+                        else:
+                            waiting -= 1
+                    if requests:
+                        connection.socket.sendall(b"".join(requests))
         for connection in connections:
             connection.socket.close()
+        return window.tally
 
     def _ask(self, connection: _Connection, customer: int) -> bytes:
         kind = self._random.choice(self._kinds)

@@ -82,3 +82,20 @@ class LoadPlan:
             raise ConfigError("--lean and --rate: lean customers wait for their answers; leave one of the two away")
         if self.rate is not None and not 0 < self.rate <= RATE_MAX:
             raise ConfigError(f"--rate {self.rate:g}: must be above 0 and at most {RATE_MAX:g} requests a second")
+
+    def split(self) -> list[tuple[int, LoadPlan]]:
+        """The first customer, and the plan, of each process.
+
+        Connections are shared out, and each brings its customers: so none is without one.
+        """
+        parts: list[tuple[int, LoadPlan]] = []
+        for process in range(self.processes):
+            begin = process * self.connections // self.processes
+            end = (process + 1) * self.connections // self.processes
+            first = begin * self.customers // self.connections
+            customers = end * self.customers // self.connections - first
+            rate = None if self.rate is None else self.rate * customers / self.customers
+            parts.append(
+                (first, attrs.evolve(self, processes=1, connections=end - begin, customers=customers, rate=rate))
+            )
+        return parts
