@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -14,7 +15,9 @@ from trio_pb.errors import ConfigError
 from trio_pb.testbed.bench.figures import percentile
 from trio_pb.testbed.cluster import local_cluster
 from trio_pb.testbed.formatting import REPLICAS_MAX
-from trio_pb.testbed.load.failover import Failovers, measure_failovers
+
+if TYPE_CHECKING:
+    from trio_pb.testbed.load.failover import Failovers
 
 __all__ = ["failover"]
 
@@ -30,7 +33,8 @@ def failover(
 
     The primary of a cluster of real processes is killed (SIGKILL) under load, comes back and catches up, and the next
     one is killed. A gap is the time from a kill to the first order that the next primary acknowledges. A target
-    that is missed is told and is no failure; targets are meant for an idle machine.
+    that is missed is told and is no failure; targets are meant for an idle machine, and it is told when other
+    programs used it. Needs the extra `bench`.
 
     Args:
         kills: How many.
@@ -46,6 +50,10 @@ def failover(
         raise ConfigError(f"--customers {customers}: must be 1 to {CUSTOMERS_MAX}")
     if not REPLICAS_MIN <= replicas <= REPLICAS_MAX:
         raise ConfigError(f"--replicas {replicas}: must be {REPLICAS_MIN} to {REPLICAS_MAX}, for one of them is killed")
+    try:
+        from trio_pb.testbed.load.failover import measure_failovers
+    except ImportError as error:
+        raise ConfigError(f"{error.name} is not installed; install it with: pip install 'trio-pb[bench]'") from error
     check_directory(directory)
     load_before = os.getloadavg()[0]
     with ended_by_signals(), progress_bar(errors()) as bar:
@@ -75,6 +83,8 @@ def _fields(found: Failovers, replicas: int, customers: int, load_before: float)
         **{f"{name}_ms": round(percentile(found.rising, share), 1) for name, share in _SHARES.items()},
         "orders": found.orders,
         "unknown": found.unknown,
+        "others_cores": round(found.others_cores, 3),
+        "quiet": found.is_quiet,
         "targets": [
             {**attrs.asdict(target, value_serializer=rounded), "reached": target.reached} for target in found.targets
         ],
@@ -95,3 +105,8 @@ def _print(found: Failovers, replicas: int, customers: int, load_before: float) 
         reached = "reached" if target.reached else "NOT reached"
         table.add_row(target.name, f"{target.value:.0f} {target.unit}", f"< {target.limit:g} {target.unit}", reached)
     print_table(table)
+    if not found.is_quiet:
+        print(
+            f"other programs kept {found.others_cores:.2f} cores busy all the while, more than a quarter of one: "
+            "these figures say little"
+        )

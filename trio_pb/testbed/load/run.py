@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable
+from time import perf_counter
 
 import attrs
 import trio
 
-from trio_pb.errors import TrioPbError
+from trio_pb.driver.client import connect
+from trio_pb.driver.order_client import OrderClient
 from trio_pb.testbed.cluster import LocalCluster
-from trio_pb.testbed.load.customers import REQUEST_SECONDS_MAX, Part
+from trio_pb.testbed.load.customers import LAPTOPS, REQUEST_SECONDS_MAX, Part
 from trio_pb.testbed.load.plan import LoadPlan
+from trio_pb.testbed.load.process import load_processes
 from trio_pb.testbed.load.tally import Tally
 from trio_pb.testbed.load.usage import Usage, UsageMeter
 
-__processes_ = ["LoadError", "Measured", "measure", "measure_point"]
+__all__ = ["Measured", "measure", "measure_point", "place_one_each"]
 
-READY_SECONDS_MAX = 60.0
 END_SECONDS_MAX = REQUEST_SECONDS_MAX + 20.0
 ATTEMPTS_MAX = 4  # Of one run, while others use the machine.
-
-
-class LoadError(TrioPbError):
-    """A process of customers failed or hung; there are no figures."""
-
-    code = "load"
+PLACING_MAX = 100  # Customers at a time who order before anything is measured.
 
 
 @attrs.frozen(kw_only=True)
@@ -45,20 +38,25 @@ class Measured:
 
     @property
     def per_second(self) -> float:
-        """Answers."""
-        return self.tally.count / self.plan.seconds
+        """Answers that came while it was measured."""
+        return self.tally.answers / self.plan.seconds
 
     @property
     def cpu_ms_per_1000(self) -> dict[str, float]:
         """Processor time in milliseconds for a thousand answers: of each replica, and of the customers."""
-        thousands = self.tally.count / 1000
+        thousands = self.tally.answers / 1000
         return {name: 1e3 * spent / thousands if thousands else 0.0 for name, spent in self.usage.cpu_seconds.items()}
 
 
 async def measure_point(
     cluster: LocalCluster, plan: LoadPlan, runs: int, told: Callable[[Measured], None]
 ) -> list[Measured]:
-    """Run it `runs` times; return them, slowest first. `told` is called after each, those thrown away as well."""
+    """Run it `runs` times; return them, slowest first. `told` is called after each, those thrown away as well.
+
+    Customers who read have ordered before.
+    """
+    if plan.mix.place < 100:
+        await place_one_each(cluster, plan.customers)
     found: list[Measured] = []
     thrown_away = 0
     while len(found) < runs:
@@ -83,8 +81,9 @@ async def measure(cluster: LocalCluster, plan: LoadPlan) -> Measured:
     # The primary first: a client that is sent on has spent a round trip, and counts it in none of its requests.
     addresses = tuple(sorted(cluster.addresses, key=lambda address: address != cluster.addresses[primary]))
     tally = Tally()
-    parts = [Part(plan=part, addresses=addresses, first_customer=at) for at, part in _split(plan)]
-    async with _customers(parts) as processes:
+    parts = [Part(plan=part, addresses=addresses, first_customer=at) for at, part in plan.split()]
+    customers = [sys.executable, "-m", "trio_pb.testbed.load.customers"]
+    async with load_processes(customers, [part.encode() for part in parts]) as processes:
         for process in processes:
             await process.begin()
         await trio.sleep(plan.warm_up_seconds)
@@ -94,97 +93,21 @@ async def measure(cluster: LocalCluster, plan: LoadPlan) -> Measured:
         await trio.sleep(plan.seconds)
         usage = meter.read()
         for process in processes:
-            tally.add(await process.result())
+            tally.add(await process.result(END_SECONDS_MAX))
     after = await cluster.status(await cluster.wait_primary())
     views = after.view - before.view if before is not None and after is not None else 0
     return Measured(plan=plan, tally=tally, usage=usage, primary=primary, views=views)
 
 
-def _split(plan: LoadPlan) -> Iterator[tuple[int, LoadPlan]]:
-    """The first customer, and the plan, of each process."""
-    first = 0
-    for process in range(plan.processes):
-        connections = _share(plan.connections, plan.processes, process)
-        customers = _share(plan.customers, plan.processes, process)
-        rate = None if plan.rate is None else plan.rate / plan.processes
-        yield first, attrs.evolve(plan, processes=1, connections=connections, customers=customers, rate=rate)
-        first += customers
+async def place_one_each(cluster: LocalCluster, customers: int) -> None:
+    """An order of each, so that there is a record to read."""
+    waiting = iter(range(customers))
+    number = int(perf_counter() * 1e6)  # Below those of the loads that follow: see `customers`.
 
+    async def place(client: OrderClient) -> None:
+        for customer in waiting:
+            await client.place(customer, number, LAPTOPS[0], lane=customer, timeout_s=REQUEST_SECONDS_MAX)
 
-def _share(total: int, parts: int, part: int) -> int:
-    return total * (part + 1) // parts - total * part // parts
-
-
-# --- Processes of customers -----------------------------------------------------------------------
-
-
-class _Customers:
-    """One process."""
-
-    def __init__(self, process: trio.Process) -> None:
-        self._process = process
-        self._read = b""
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def say(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        await self._process.stdin.send_all(line)
-
-    async def hear(self, seconds_max: float) -> str:
-        """The next line that it says.
-
-        Raises:
-            LoadError: it ended, or says nothing.
-        """
-        assert self._process.stdout is not None
-        with trio.move_on_after(seconds_max):
-            while b"\n" not in self._read:
-                chunk = await self._process.stdout.receive_some()
-                if not chunk:
-                    raise LoadError(f"a process of customers ended with exit code {await self._process.wait()}")
-                self._read += chunk
-            line, _, self._read = self._read.partition(b"\n")
-            return line.decode()
-        raise LoadError(f"a process of customers said nothing for {seconds_max:.0f} s")
-
-    async def begin(self) -> None:
-        await self.say(b"go\n")
-
-    async def result(self) -> Any:
-        """What it saw, as `Tally.fields`."""
-        return json.loads(await self.hear(END_SECONDS_MAX))
-
-
-@asynccontextmanager
-async def _customers(parts: list[Part]) -> AsyncGenerator[list[_Customers]]:
-    """Processes that are connected and ready; none is left."""
-    running: list[trio.Process] = []
-    try:
-        found: list[_Customers] = []
-        for part in parts:
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "trio_pb.testbed.load.customers"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,
-            )
-            running.append(process)
-            customers = _Customers(process)
-            await customers.say(part.encode())
-            found.append(customers)
-        for customers in found:
-            await customers.hear(READY_SECONDS_MAX)
-        yield found
-    finally:
-        with trio.CancelScope(shield=True):
-            for process in running:
-                if process.poll() is None:
-                    process.kill()
-                await process.wait()
-                assert process.stdin is not None
-                assert process.stdout is not None
-                await process.stdin.aclose()
-                await process.stdout.aclose()
+    async with connect(cluster.addresses) as client, trio.open_nursery() as nursery:
+        for _ in range(min(PLACING_MAX, customers)):
+            nursery.start_soon(place, OrderClient(client))
