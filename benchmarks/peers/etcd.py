@@ -24,16 +24,15 @@ class _Etcd:
     endpoints: str
     servers: Sequence[int]
     name: str = "etcd"
-    promise: str = "durable on a majority"
 
     def can(self, point: Point) -> bool:
         return True
 
-    def measure(self, point: Point, warm_up_seconds: float, seconds: float) -> Found:
+    async def measure(self, point: Point, warm_up_seconds: float, seconds: float) -> Found:
         words = ["-system", "etcd", "-endpoints", self.endpoints, "-op", point.op]
         words += ["-clients", str(point.clients), "-connections", str(point.connections)]
         words += ["-warmup", f"{warm_up_seconds}s", "-time", f"{seconds}s"]
-        return load_with([str(self.load), *words], self.name, self.servers, point, warm_up_seconds, seconds)
+        return await load_with([str(self.load), *words], self.name, self.servers, point, warm_up_seconds, seconds)
 
 
 @contextmanager

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
-import trio
 
 from benchmarks.peers.points import Found, Point
-from trio_pb.testbed.cluster import local_cluster
+from trio_pb.testbed.cluster import LocalCluster, local_cluster
 from trio_pb.testbed.load.plan import LoadPlan, Mix
-from trio_pb.testbed.load.run import Measured, measure
+from trio_pb.testbed.load.run import measure, place_one_each
 
 __all__ = ["ours"]
 
 
 @attrs.frozen
 class _Ours:
-    directory: Path
+    cluster: LocalCluster
     is_lean: bool
 
     @property
     def name(self) -> str:
         return "trio_pb, lean client" if self.is_lean else "trio_pb, its own client"
 
-    @property
-    def promise(self) -> str:
-        return "durable on a majority, exactly once"
-
     def can(self, point: Point) -> bool:
         return True
 
-    def measure(self, point: Point, warm_up_seconds: float, seconds: float) -> Found:
+    async def measure(self, point: Point, warm_up_seconds: float, seconds: float) -> Found:
         plan = LoadPlan(
             customers=point.clients,
             connections=point.connections,
@@ -43,7 +37,9 @@ class _Ours:
             warm_up_seconds=warm_up_seconds,
             seconds=seconds,
         )
-        found = trio.run(partial(_measure, self.directory, plan))
+        if point.op == "get":
+            await place_one_each(self.cluster, point.clients)
+        found = await measure(self.cluster, plan)
         latencies = found.tally.latencies["place" if point.op == "put" else "read"]
         spent = found.cpu_ms_per_1000
         load = sum(used for name, used in spent.items() if name.startswith("customers"))
@@ -60,13 +56,9 @@ class _Ours:
         )
 
 
-async def _measure(directory: Path, plan: LoadPlan) -> Measured:
-    async with local_cluster(name="bench", parent=directory) as cluster:
-        return await measure(cluster, plan)
-
-
-@contextmanager
-def ours(directory: Path, *, is_lean: bool) -> Generator[_Ours]:
-    """Each measurement starts a cluster of its own."""
+@asynccontextmanager
+async def ours(directory: Path, *, is_lean: bool) -> AsyncGenerator[_Ours]:
+    """A cluster that has a primary."""
     directory.mkdir()
-    yield _Ours(directory, is_lean)
+    async with local_cluster(name="bench", parent=directory) as cluster:
+        yield _Ours(cluster, is_lean)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 from typing import Protocol
 
 import attrs
@@ -60,22 +59,16 @@ class System(Protocol):
         """As in a table."""
         ...
 
-    @property
-    def promise(self) -> str:
-        """What an acknowledged write has survived."""
-        ...
-
     def can(self, point: Point) -> bool:
         """Whether it can be asked so."""
         ...
 
-    def measure(self, point: Point, warm_up_seconds: float, seconds: float) -> Found:
-        """Put the load on it."""
+    async def measure(self, point: Point, warm_up_seconds: float, seconds: float) -> Found:
+        """Put the load on it; who gets something has put it before."""
         ...
 
 
 def middle(runs: Sequence[Found]) -> Found:
-    """The run whose throughput is the median's, of quiet runs if there are any."""
-    chosen = [run for run in runs if run.is_quiet] or list(runs)
-    wanted = median(run.per_second for run in chosen)
-    return min(chosen, key=lambda run: abs(run.per_second - wanted))
+    """The run whose throughput is in the middle, of an even number the slower; of quiet runs if there are any."""
+    chosen = sorted([run for run in runs if run.is_quiet] or runs, key=lambda run: run.per_second)
+    return chosen[(len(chosen) - 1) // 2]

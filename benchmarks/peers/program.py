@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -10,10 +9,12 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+import trio
 
 from benchmarks.peers.points import Found, Point
 from trio_pb.errors import TrioPbError
+from trio_pb.testbed.load.process import load_processes
 from trio_pb.testbed.load.usage import UsageMeter
 
 __all__ = ["PeerError", "build_load", "free_ports", "load_with", "running", "wait_until"]
@@ -97,27 +98,22 @@ def build_load(directory: Path) -> Path:
     return program
 
 
-def load_with(
-    command: Sequence[str], system: str, servers: Sequence[int], point: Point, warm_up: float, seconds: float
+async def load_with(
+    command: Sequence[str], system: str, servers: Sequence[int], point: Point, warm_up_seconds: float, seconds: float
 ) -> Found:
-    """Run a program that makes a load and prints what it saw; measure what it and the servers take meanwhile.
+    """Run a program that makes a load and says what it saw; measure what it and the servers take meanwhile.
 
     Raises:
-        PeerError: it failed.
+        LoadError: it failed; what it says about that goes to our standard error.
     """
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            time.sleep(warm_up)
-            watched = [(f"server {number}", pid) for number, pid in enumerate(servers)]
-            meter = UsageMeter([*watched, ("load", process.pid)])
-            time.sleep(max(0.0, seconds - 0.2))  # It ends by itself soon after.
-            usage = meter.read()
-            said, errors = process.communicate(timeout=SLACK_SECONDS)
-        finally:
-            process.kill()
-    if process.returncode:
-        raise PeerError(f"{system}, {point}: {errors.decode().strip()}")
-    figures: Any = json.loads(said)
+    async with load_processes(command, [b""]) as (process,):
+        await process.begin()  # It is connected: both windows begin now.
+        await trio.sleep(warm_up_seconds)
+        watched = [(f"server {number}", pid) for number, pid in enumerate(servers)]
+        meter = UsageMeter([*watched, ("load", process.pid)])
+        await trio.sleep(seconds)
+        usage = meter.read()
+        figures = await process.result(SLACK_SECONDS)
     answers = figures["per_second"] * usage.seconds
     spent = sum(cpu for name, cpu in usage.cpu_seconds.items() if name != "load")
     return Found(

@@ -2,9 +2,12 @@
 //
 //	load -system etcd -endpoints 127.0.0.1:2379 -clients 100 -connections 100 -op put -warmup 1s -time 5s
 //
-// etcd is asked through its own client; a put is acknowledged when it is durable on a majority. A put to Redis is
-// SET and WAIT 1 in one write: acknowledged when the primary has it on disk (appendfsync always) and one replica has it
-// in memory.
+// It connects, says "ready", waits for a line, makes its load, says what it saw, and stays until its input ends, so
+// that the processor time it took can be read. Who gets a value has put it before it is ready.
+//
+// etcd is asked through its own client, and only its leader: a follower would send each request on. A put is
+// acknowledged when it is durable on a majority. A put to Redis is SET and WAIT 1 in one write: acknowledged when the
+// primary has it on disk and one replica has executed it, and flushed it if it is configured so.
 package main
 
 import (
@@ -13,24 +16,25 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
-	"runtime"
 	"sort"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/clientv3"
 )
 
+const dialTimeout = 5 * time.Second
+
 // What one client does again and again.
-type call func(client int, number int) error
+type call func(client int) error
 
 func main() {
 	system := flag.String("system", "", "etcd or redis")
-	endpoints := flag.String("endpoints", "", "host:port,...; of Redis the primary alone")
+	endpoints := flag.String("endpoints", "", "host:port,... of all; of Redis the primary alone")
 	clients := flag.Int("clients", 1, "how many ask at a time")
 	connections := flag.Int("connections", 1, "how many connections they share")
 	op := flag.String("op", "put", "put or get")
@@ -41,20 +45,37 @@ func main() {
 
 	addresses := strings.Split(*endpoints, ",")
 	value := strings.Repeat("x", *size)
-	var asks call
+	var puts, gets call
 	var err error
 	switch *system {
 	case "etcd":
-		asks, err = connectEtcd(addresses, *connections, *op, value)
+		puts, gets, err = connectEtcd(addresses, *connections, value)
 	case "redis":
-		asks, err = connectRedis(addresses[0], *clients, *connections, *op, value)
+		puts, gets, err = connectRedis(addresses[0], *clients, *connections, value)
 	default:
 		err = fmt.Errorf("-system %q: there is no such system", *system)
 	}
 	if err != nil {
 		fail(err)
 	}
+	asks := puts
+	if *op == "get" {
+		asks = gets
+		for client := 0; client < *clients; client++ {
+			if err := puts(client); err != nil {
+				fail(err)
+			}
+		}
+	}
+	fmt.Println("ready")
+	input := bufio.NewReader(os.Stdin)
+	if _, err := input.ReadString('\n'); err != nil {
+		fail(err)
+	}
 	if err := report(asks, *clients, *warmup, *length); err != nil {
+		fail(err)
+	}
+	if _, err := io.Copy(io.Discard, input); err != nil {
 		fail(err)
 	}
 }
@@ -66,26 +87,58 @@ func fail(err error) {
 
 // --- Systems ----------------------------------------------------------------------------------------
 
-func connectEtcd(endpoints []string, connections int, op string, value string) (call, error) {
+func connectEtcd(endpoints []string, connections int, value string) (call, call, error) {
+	leader, err := leaderOf(endpoints)
+	if err != nil {
+		return nil, nil, err
+	}
 	shared := make([]*clientv3.Client, connections)
 	for i := range shared {
-		client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second})
-		if err != nil {
-			return nil, err
+		if shared[i], err = dialEtcd(leader); err != nil {
+			return nil, nil, err
 		}
-		shared[i] = client
 	}
-	return func(client int, number int) error {
-		connection := shared[client%connections]
-		key := fmt.Sprintf("customer-%d", client)
-		var err error
-		if op == "get" {
-			_, err = connection.Get(context.Background(), key) // Linearizable, which is its default.
-		} else {
-			_, err = connection.Put(context.Background(), key, value)
+	puts := func(client int) error {
+		_, err := shared[client%connections].Put(context.Background(), key(client), value)
+		return err
+	}
+	gets := func(client int) error {
+		found, err := shared[client%connections].Get(context.Background(), key(client)) // Linearizable by default.
+		if err == nil && (len(found.Kvs) != 1 || len(found.Kvs[0].Value) != len(value)) {
+			err = fmt.Errorf("etcd: %s is not what was put there", key(client))
 		}
 		return err
-	}, nil
+	}
+	return puts, gets, nil
+}
+
+// The endpoint of the member that leads.
+func leaderOf(endpoints []string) (string, error) {
+	for _, endpoint := range endpoints {
+		client, err := dialEtcd(endpoint)
+		if err != nil {
+			return "", err
+		}
+		asked, cancel := context.WithTimeout(context.Background(), dialTimeout)
+		status, err := client.Status(asked, endpoint)
+		cancel()
+		client.Close()
+		if err != nil {
+			return "", err
+		}
+		if status.Leader == status.Header.MemberId {
+			return endpoint, nil
+		}
+	}
+	return "", fmt.Errorf("etcd: none of %s leads", strings.Join(endpoints, ", "))
+}
+
+func dialEtcd(endpoint string) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: dialTimeout})
+}
+
+func key(client int) string {
+	return fmt.Sprintf("customer-%d", client)
 }
 
 type redisConnection struct {
@@ -94,33 +147,37 @@ type redisConnection struct {
 	reader *bufio.Reader
 }
 
-func connectRedis(address string, clients int, connections int, op string, value string) (call, error) {
+func connectRedis(address string, clients int, connections int, value string) (call, call, error) {
 	if clients != connections {
-		return nil, fmt.Errorf("redis: WAIT concerns a whole connection, so each client needs its own")
+		return nil, nil, fmt.Errorf("redis: WAIT concerns a whole connection, so each client needs its own")
 	}
 	shared := make([]*redisConnection, connections)
 	for i := range shared {
-		socket, err := net.Dial("tcp", address)
+		socket, err := net.DialTimeout("tcp", address, dialTimeout)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		shared[i] = &redisConnection{socket: socket, reader: bufio.NewReader(socket)}
 	}
-	return func(client int, number int) error {
-		connection := shared[client]
-		key := fmt.Sprintf("customer-%d", client)
-		if op == "get" {
-			_, err := connection.ask(fmt.Sprintf("*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", len(key), key), 1)
-			return err
-		}
-		answers, err := connection.ask(fmt.Sprintf(
+	puts := func(client int) error {
+		name := key(client)
+		answers, err := shared[client].ask(fmt.Sprintf(
 			"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$1\r\n0\r\n",
-			len(key), key, len(value), value), 2)
+			len(name), name, len(value), value), 2)
 		if err == nil && answers[1] == ":0" {
 			err = fmt.Errorf("redis: no replica has it")
 		}
 		return err
-	}, nil
+	}
+	gets := func(client int) error {
+		name := key(client)
+		answers, err := shared[client].ask(fmt.Sprintf("*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", len(name), name), 1)
+		if err == nil && answers[0] != fmt.Sprintf("$%d", len(value)) {
+			err = fmt.Errorf("redis: %s is not what was put there", name)
+		}
+		return err
+	}
+	return puts, gets, nil
 }
 
 func (connection *redisConnection) ask(request string, answers int) ([]string, error) {
@@ -161,12 +218,12 @@ func report(asks call, clients int, warmup time.Duration, length time.Duration) 
 		all.Add(1)
 		go func(client int) {
 			defer all.Done()
-			for number := 0; ; number++ {
+			for {
 				asked := time.Now()
 				if asked.After(end) {
 					return
 				}
-				if err := asks(client, number); err != nil {
+				if err := asks(client); err != nil {
 					failures[client] = err
 					return
 				}
@@ -177,10 +234,6 @@ func report(asks call, clients int, warmup time.Duration, length time.Duration) 
 			}
 		}(client)
 	}
-	time.Sleep(time.Until(begin))
-	before := processorTime()
-	time.Sleep(time.Until(end))
-	spent := processorTime() - before
 	all.Wait()
 	for _, err := range failures {
 		if err != nil {
@@ -193,14 +246,9 @@ func report(asks call, clients int, warmup time.Duration, length time.Duration) 
 	}
 	sort.Slice(every, func(i int, j int) bool { return every[i] < every[j] })
 	return json.NewEncoder(os.Stdout).Encode(map[string]interface{}{
-		"count":       len(every),
-		"per_second":  float64(len(every)) / length.Seconds(),
-		"p50":         at(every, 0.5),
-		"p99":         at(every, 0.99),
-		"p999":        at(every, 0.999),
-		"max":         at(every, 1),
-		"cpu_seconds": spent.Seconds(),
-		"go":          runtime.Version(),
+		"per_second": float64(len(every)) / length.Seconds(),
+		"p50":        at(every, 0.5),
+		"p99":        at(every, 0.99),
 	})
 }
 
@@ -211,12 +259,4 @@ func at(rising []time.Duration, share float64) float64 {
 	}
 	index := int(share * float64(len(rising)-1))
 	return float64(rising[index].Nanoseconds()) / 1e6
-}
-
-func processorTime() time.Duration {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		fail(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

@@ -22,6 +22,8 @@ __all__ = ["Measured", "measure", "measure_point", "place_one_each"]
 
 END_SECONDS_MAX = REQUEST_SECONDS_MAX + 20.0
 ATTEMPTS_MAX = 4  # Of one run, while others use the machine.
+BORNE_SHARE = 0.98  # Of a rate, in answers that came in time.
+EDGE = 3  # Requests of a process that were due in the window and answered after it though nothing was amiss.
 PLACING_MAX = 100  # Customers at a time who order before anything is measured.
 
 
@@ -40,6 +42,14 @@ class Measured:
     def per_second(self) -> float:
         """Answers that came while it was measured."""
         return self.tally.answers / self.plan.seconds
+
+    @property
+    def is_borne(self) -> bool:
+        """Whether as much was answered in time as was asked for; without a rate it always is."""
+        if self.plan.rate is None:
+            return True
+        asked = self.plan.rate * self.plan.seconds
+        return asked - self.tally.answers <= max((1 - BORNE_SHARE) * asked, EDGE * self.plan.processes)
 
     @property
     def cpu_ms_per_1000(self) -> dict[str, float]:
