@@ -85,10 +85,11 @@ async def _measure_all(
             # One system at a time, so that an idle one does not take part: it has heartbeats. Each starts empty, and
             # all points are put to it, one after the other.
             async with AsyncExitStack() as stack:
-                system = await SYSTEMS[name](stack, directory / f"{name.replace(' ', '-')}-{run}", load)
-                for point in points:
-                    if system.can(point):
-                        found.append(await _measure(system, point, warm_up, seconds))
+                place = directory / f"{name.replace(' ', '-')}-{run}"
+                place.mkdir()
+                system = await SYSTEMS[name](stack, place, load)
+                asked = [point for point in points if system.can(point)]
+                found.extend([await _measure(system, point, warm_up, seconds) for point in asked])
     return calibrations, found
 
 

@@ -38,7 +38,6 @@ class _Etcd:
 @contextmanager
 def etcd(directory: Path, load: Path) -> Generator[_Etcd]:
     """A cluster that has a leader."""
-    directory.mkdir()
     ports = free_ports(2 * SERVERS)
     clients, peers = ports[:SERVERS], ports[SERVERS:]
     cluster = ",".join(f"s{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))

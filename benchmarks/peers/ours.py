@@ -59,6 +59,5 @@ class _Ours:
 @asynccontextmanager
 async def ours(directory: Path, *, is_lean: bool) -> AsyncGenerator[_Ours]:
     """A cluster that has a primary."""
-    directory.mkdir()
     async with local_cluster(name="bench", parent=directory) as cluster:
         yield _Ours(cluster, is_lean)

@@ -43,7 +43,6 @@ def redis(directory: Path, load: Path) -> Generator[_Redis]:
     """A primary that its replica follows, both of them done with making their files."""
     primary, replica = free_ports(2)
     commands: list[list[str]] = []
-    directory.mkdir()
     for name, port in (("primary", primary), ("replica", replica)):
         (directory / name).mkdir()
         words = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory / name), "--save", ""]

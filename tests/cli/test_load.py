@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import redirect_stdout
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,13 @@ from typing import Any
 import pytest
 
 from trio_pb.cli.main import call
+from trio_pb.testbed.bench.figures import FlushTimes
+from trio_pb.testbed.load.calibration import Calibration
+from trio_pb.testbed.load.disk import Disk
+from trio_pb.testbed.load.plan import LoadPlan
+from trio_pb.testbed.load.run import Measured
+from trio_pb.testbed.load.tally import Tally
+from trio_pb.testbed.load.usage import Usage
 
 QUICK = ("--runs", "1", "--seconds", "0.3", "--warm-up", "0.1")
 
@@ -44,7 +53,10 @@ def test_customers_who_wait_for_their_answers(tmp_path: Path) -> None:
         assert place["max"] >= place["p99"] >= place["p50"] > 0
         answers = sum(latency["count"] for latency in point["latency_ms"].values())
         assert answers == sum(point["per_column"]) == round(0.3 * point["per_second"])
+        assert len(point["per_column"]) == 3
         assert (point["failed"], point["unsent"], point["views"]) == ({}, 0, 0)
+        assert point["late"] == point["unanswered"] <= point["customers"]  # What each waits for in the end.
+        assert point["oldest_ms"] <= 400
         assert set(point["cpu_ms_per_1000"]) == {"replica 0", "replica 1", "replica 2", "customers 0"}
         assert min(point["memory_mib"].values()) > 1
     assert {"place", "read", "scan"} == set(said["points"][1]["latency_ms"])
@@ -69,6 +81,7 @@ def test_lean_customers(tmp_path: Path) -> None:
     assert set(point["latency_ms"]) == {"place", "read", "scan"}
     assert sum(latency["count"] for latency in point["latency_ms"].values()) == sum(point["per_column"])
     assert point["failed"] == {}
+    assert point["late"] == point["unanswered"] == 20  # Each of them has asked again.
 
 
 def test_what_is_told_on_a_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +90,56 @@ def test_what_is_told_on_a_screen(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "3 replicas, NEVER flushed; place=100; each customer asks again when he has his answer; 0.3 s" in said
     assert "customers  connections  answers/s  times plain" in said
+
+
+def _measured(rate: float | None, answers: int, *, others_cores: float = 0.0) -> Measured:
+    tally = Tally(columns=Counter({0: answers}), late=7)
+    plan = LoadPlan(customers=4, connections=4, rate=rate, seconds=1.0)
+    spent = dict.fromkeys(("replica 0", "customers 0"), 0.1)
+    return Measured(plan=plan, tally=tally, usage=Usage(1.0, spent, {}, others_cores), primary=0, views=0)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs `trio-pb bench` on measurements that were made up; what it prints."""
+
+    def run(*runs: Measured, filesystem: str = "ext4") -> str:
+        async def found(*_: object) -> list[Measured]:
+            return list(runs)
+
+        @asynccontextmanager
+        async def nothing(*_: object, **__: object) -> AsyncGenerator[None]:
+            yield
+
+        calibration = Calibration(flush=FlushTimes(9, 0.1, 0.2), ping_p50_ms=0.02, limit_p50_ms=0.3, limit_per_s=1000)
+        monkeypatch.setattr("trio_pb.testbed.load.run.measure_point", found)
+        monkeypatch.setattr("trio_pb.testbed.load.calibration.calibrate", lambda _: calibration)  # pyright: ignore
+        monkeypatch.setattr("trio_pb.testbed.load.disk.Disk.of", lambda _: Disk(filesystem))  # pyright: ignore
+        monkeypatch.setattr("trio_pb.cli.load.local_cluster", nothing)
+        assert call(["bench", "--customers", "4"]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_middle_run_is_told_and_only_its_noise(told: Callable[..., str]) -> None:
+    """Of an even number the slower one; a question mark is explained where there is one."""
+    said = told(_measured(None, 111), _measured(None, 222), _measured(None, 333), _measured(None, 444, others_cores=1))
+    assert " 222 " in said
+    assert "?" not in said
+    assert "?: other programs" in told(_measured(None, 222, others_cores=1))
+
+
+def test_a_rate_that_is_not_borne_is_told(told: Callable[..., str]) -> None:
+    """However many of the answers come in the end."""
+    assert "NOT borne: of 1000 requests a second 900 were answered in time; 7" in told(_measured(1000, 900))
+    assert "NOT borne" not in told(_measured(1000, 995))
+
+
+def test_files_in_memory_are_told(told: Callable[..., str]) -> None:
+    """What is measured there is not durable."""
+    assert "files are IN MEMORY (tmpfs)" in told(_measured(None, 5), filesystem="tmpfs")
+    assert "IN MEMORY" not in told(_measured(None, 5))
 
 
 @pytest.mark.parametrize(
