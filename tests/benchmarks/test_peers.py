@@ -71,8 +71,11 @@ def test_a_directory_in_memory_is_refused(
     filesystem: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flush costs nothing there; a directory on a disk is made."""
-    mounts = [SimpleNamespace(mountpoint="/", fstype=filesystem)]
-    monkeypatch.setattr("psutil.disk_partitions", lambda **_: mounts)  # pyright: ignore[reportUnknownLambdaType]
+
+    def disk_partitions(**_: object) -> list[SimpleNamespace]:
+        return [SimpleNamespace(mountpoint="/", fstype=filesystem)]
+
+    monkeypatch.setattr("psutil.disk_partitions", disk_partitions)
     with pytest.raises(SystemExit, match="in memory") if is_refused else nullcontext():
         check_disk(tmp_path / "data")
     assert (tmp_path / "data").is_dir()

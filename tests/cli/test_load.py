@@ -95,7 +95,7 @@ def test_what_is_told_on_a_screen(tmp_path: Path, capsys: pytest.CaptureFixture[
 def _measured(rate: float | None, answers: int, *, others_cores: float = 0.0) -> Measured:
     tally = Tally(columns=Counter({0: answers}), late=7)
     plan = LoadPlan(customers=4, connections=4, rate=rate, seconds=1.0)
-    spent = dict.fromkeys(("replica 0", "customers 0"), 0.1)
+    spent = {"replica 0": 0.1, "customers 0": 0.1}
     return Measured(plan=plan, tally=tally, usage=Usage(1.0, spent, {}, others_cores), primary=0, views=0)
 
 
@@ -111,10 +111,15 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         async def nothing(*_: object, **__: object) -> AsyncGenerator[None]:
             yield
 
-        calibration = Calibration(flush=FlushTimes(9, 0.1, 0.2), ping_p50_ms=0.02, limit_p50_ms=0.3, limit_per_s=1000)
+        def calibrate(_: Path) -> Calibration:
+            return Calibration(flush=FlushTimes(9, 0.1, 0.2), ping_p50_ms=0.02, limit_p50_ms=0.3, limit_per_s=1000)
+
+        def disk_of(_: Path) -> Disk:
+            return Disk(filesystem)
+
         monkeypatch.setattr("trio_pb.testbed.load.run.measure_point", found)
-        monkeypatch.setattr("trio_pb.testbed.load.calibration.calibrate", lambda _: calibration)  # pyright: ignore
-        monkeypatch.setattr("trio_pb.testbed.load.disk.Disk.of", lambda _: Disk(filesystem))  # pyright: ignore
+        monkeypatch.setattr("trio_pb.testbed.load.calibration.calibrate", calibrate)
+        monkeypatch.setattr("trio_pb.testbed.load.disk.Disk.of", disk_of)
         monkeypatch.setattr("trio_pb.cli.load.local_cluster", nothing)
         assert call(["bench", "--customers", "4"]) == 0
         return capsys.readouterr().out
