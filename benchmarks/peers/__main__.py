@@ -63,13 +63,13 @@ def main() -> None:
 
 def check_disk(directory: Path) -> None:
     """Refuse to measure where a flush costs nothing."""
-    directory.mkdir(parents=True, exist_ok=True)
     disk = Disk.of(directory)
     if disk.is_in_memory:
         raise SystemExit(
             f"--directory {directory}: it is in memory ({disk.filesystem}), where a flush costs nothing and nothing is"
             " durable; name a directory on a disk"
         )
+    directory.mkdir(parents=True, exist_ok=True)
 
 
 async def _measure_all(

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_pb.driver.client import connect
@@ -83,6 +83,7 @@ def test_processes_add_up() -> None:
 
 
 @given(st.floats(0.01, 100), st.floats(0, 1, exclude_max=True))
+@example(1.1000000001, 0.99999999999)
 def test_columns_are_of_the_window(seconds: float, share: float) -> None:
     """Also with the last of the digits."""
     window = Window(BEGIN, seconds, True, Tally())
